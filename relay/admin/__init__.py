@@ -1,0 +1,1 @@
+"""The operator's side: HTTP (/metrics /healthz /readyz) and the control socket."""

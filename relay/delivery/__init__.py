@@ -1,0 +1,1 @@
+"""Outbound: scheduler, lanes, connections, transactions, verdicts, the retry schedule."""

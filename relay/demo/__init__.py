@@ -1,0 +1,1 @@
+"""The self-contained demonstration: sinks, a small DNS, the story it tells."""

@@ -1,0 +1,53 @@
+"""The envelope facts of a message that the queue carries without looking at them.
+
+The queue knows a sender, recipients (address + an opaque options string) and an opaque `meta` blob. This module
+is the one place that says what those two opaque things hold: `Envelope.pack()` / `unpack()` for `meta`; the
+options string of a recipient is the client's NOTIFY= and ORCPT= parameters, byte for byte (RFC 3461 section 4),
+separated by a space, "" where there were none.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Envelope:
+    """sender "" is the null sender; envid is the xtext as given; ret is "FULL", "HDRS" or "" (absent).
+
+    eightbit and smtputf8 say "declared by the client and really present in the bytes": only then the next hop
+    needs the extension (design section 7).
+    """
+
+    sender: str = ""
+    envid: str = ""
+    ret: str = ""
+    eightbit: bool = False
+    smtputf8: bool = False
+    client: str = ""  # "name[address]" as logged
+    helo: str = ""
+    protocol: str = ""  # "ESMTP", "SMTP", "ESMTPS", "ESMTPSA" ... (RFC 3848)
+    listener: str = ""
+    login: str = ""  # the authenticated user, "" without AUTH
+    message_id: str = ""  # for logs and search; "" when the header has none
+    dsn: str = ""  # "" for ordinary mail; "failed", "delayed", "delivered", "relayed" for a report of ours
+
+    def pack(self) -> bytes:
+        """All but the sender (the queue has it), as compact JSON; defaults are left out."""
+        facts = {name: value for name in _META if (value := getattr(self, name))}
+        return json.dumps(facts, separators=(",", ":")).encode()
+
+    @classmethod
+    def unpack(cls, sender: str, meta: bytes) -> Envelope:
+        """The reverse of pack; unknown keys (of a newer version) are ignored. ValueError when it is not JSON."""
+        facts = json.loads(meta) if meta else {}
+        return cls(sender, **{name: facts[name] for name in _META if name in facts})
+
+
+_META = tuple(name for name in Envelope.__slots__ if name != "sender")
+
+
+def domain_of(address: str) -> str:
+    """The domain of an address in lower case; "" when it has none. `[...]` literals are returned as they stand."""
+    return address.rpartition("@")[2].lower() if "@" in address else ""

@@ -1,0 +1,1 @@
+"""Inbound SMTP: listener, session, path parsing, policy, Received header."""

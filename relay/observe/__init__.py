@@ -1,0 +1,1 @@
+"""What happened, told once: events.py writes the log line and moves the metric in one function."""

@@ -1,0 +1,1 @@
+"""Where mail goes: the route table, MX resolution, address policy."""
