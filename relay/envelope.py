@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+from operator import attrgetter
 
 
 @dataclass(slots=True)
@@ -34,9 +36,13 @@ class Envelope:
     dsn: str = ""  # "" for ordinary mail; "failed", "delayed", "delivered", "relayed" for a report of ours
 
     def pack(self) -> bytes:
-        """All but the sender (the queue has it), as compact JSON; defaults are left out."""
-        facts = {name: value for name in _META if (value := getattr(self, name))}
-        return json.dumps(facts, separators=(",", ":")).encode()
+        """All but the sender (the queue has it), as compact JSON; defaults are left out. Hot."""
+        facts = [
+            key + ("true" if value is True else encode_basestring_ascii(value))
+            for key, value in zip(_KEYS, _values(self), strict=True)
+            if value
+        ]
+        return ("{" + ",".join(facts) + "}").encode()
 
     @classmethod
     def unpack(cls, sender: str, meta: bytes) -> Envelope:
@@ -46,6 +52,8 @@ class Envelope:
 
 
 _META = tuple(name for name in Envelope.__slots__ if name != "sender")
+_KEYS = tuple(f'"{name}":' for name in _META)
+_values = attrgetter(*_META)
 
 
 def domain_of(address: str) -> str:

@@ -1,7 +1,8 @@
 """The nouns of the queue: what is put in, what is leased, what is asked.
 
 The queue knows no SMTP: addresses, options and replies are opaque text, `meta` is opaque bytes, a lane is an
-opaque name. Times are seconds since the epoch (wall clock, float) at this surface and integer milliseconds on disk.
+opaque name. Times are seconds since the epoch (wall clock, float) at this surface and integer milliseconds on
+disk.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Recipient:
 
 @dataclass(slots=True)
 class Message:
-    """What `submit` takes. lanes: lane name -> its recipients (1..1000 lanes, each with at least one recipient)."""
+    """What `submit` takes. lanes: lane name -> its recipients; 1 to 1000 lanes, none of them empty."""
 
     sender: str
     lanes: Mapping[str, Sequence[Recipient]]
@@ -71,7 +72,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Loaded:
-    """What `Queue.load` returns: `meta`, and either `data` (verified) or `path` (verify `check` while reading)."""
+    """What `Queue.load` returns: `meta`, and `data` (verified) or `path` (verify `check` while reading)."""
 
     meta: bytes
     size: int
@@ -112,7 +113,7 @@ class Row:
 
 @dataclass(slots=True)
 class Tally:
-    """Entries and bytes in one state; oldest: accept time of the oldest, 0 when none; oldest_due: earliest due."""
+    """Entries and bytes in one state. oldest: its accept time; oldest_due: the earliest; 0 when none."""
 
     entries: int = 0
     bytes: int = 0
@@ -132,16 +133,17 @@ class LaneTally:
 Accepted = Callable[[int, Exception | None], None]  # (message id or 0, error or None)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 
 
 def message_name(number: int) -> str:
-    """An integer message id as the short text people see: base 32, 11 characters for today's dates."""
-    digits = []
-    while True:
-        number, digit = divmod(number, 32)
-        digits.append(_ALPHABET[digit])
-        if not number:
-            return "".join(reversed(digits))
+    """An integer message id as the short text people see: base 32, 11 characters for today's dates. Hot."""
+    name = _PAIRS[number & 1023]
+    number >>= 10
+    while number:
+        name = _PAIRS[number & 1023] + name
+        number >>= 10
+    return name.lstrip("0") or "0"
 
 
 def message_number(name: str) -> int:

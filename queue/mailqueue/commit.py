@@ -1,0 +1,288 @@
+"""Group commit: whatever waits is written as one transaction, made durable by one sync, and then told.
+
+The transaction is written on the event loop (a few microseconds a row); the sync runs in the one thread, so
+that a slow disk stops nobody. A batch is written at the end of the loop's turn when nothing is in flight,
+else when the sync in flight ends: under load batches form by themselves, without load nothing waits. A waiter
+is released by a sync that began after the COMMIT it was part of. Whatever fails here, except for a full disk
+and a busy database, is final: the kernel may have dropped the pages, so nothing is acknowledged any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mailqueue.database import Database, is_damage
+from mailqueue.errors import NoSpace, QueueFailed
+from mailqueue.hooks import Hooks
+from mailqueue.job import Job
+from mailqueue.observer import Observer
+from mailqueue.options import MIB, Options
+from mailqueue.space import Room
+from mailqueue.transaction import Transaction
+from mailqueue.worker import Worker
+from mailqueue.writer import Writer
+
+_MOST_JOBS = 500  # in one transaction, so that the loop is not kept from its work for long
+_RETRY_PAUSE = 1.0  # s, when the disk is full and there is no ballast left to give up
+_BUSY_PAUSE = 0.05  # s, when another process is writing to the database (it should not)
+_QUIET = 1.0  # s without traffic, after which the log is folded in
+_QUIET_LOG = 4 * MIB  # below this it is not worth it
+_TIGHT_LOG = 4 * MIB  # the longest log while the disk is nearly full
+_FREE_KEPT = 64 * MIB  # free pages in the database that are not given back to the file system
+_VACUUM_PAGES = 1000
+
+
+class GroupCommit:
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        room: Room,
+        hooks: Hooks,
+        observer: Observer,
+        options: Options,
+        on_files: Callable[[list[int]], None],
+    ) -> None:
+        """on_files: gets the messages whose content files may go, once that is durable."""
+        self._loop = asyncio.get_running_loop()
+        self._worker = Worker(self._loop, "mailqueue-sync")
+        self._database = database
+        self._writer = writer
+        self._room = room
+        self._hooks = hooks
+        self._observer = observer
+        self._checkpoint_bytes = options.checkpoint_bytes
+        self._on_files = on_files
+        self._jobs: list[Job] = []
+        self._in_flight: list[Job] = []
+        self._scheduled = False
+        self._busy = False  # the thread has something to do
+        self._paused: asyncio.TimerHandle | None = None
+        self._quiet_timer: asyncio.TimerHandle | None = None
+        self._last_write = 0.0
+        self._idle: list[asyncio.Future[None]] = []
+        self.failure: Exception | None = None
+        self.on_damage: Callable[[], None] = lambda: (
+            None
+        )  # SQLite called the database damaged; before on_failed
+
+    def add(self, job: Job) -> None:
+        """The job joins the next transaction. When the queue has failed it fails, on the loop's next turn."""
+        if self.failure is not None:
+            self._loop.call_soon(self.tell, job.fail, QueueFailed(f"the queue has failed: {self.failure}"))
+            return
+        self._jobs.append(job)
+        self.kick()
+
+    def kick(self) -> None:
+        """Something is to be written."""
+        if not self._scheduled and not self._busy and self._paused is None and self.failure is None:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    async def drain(self) -> None:
+        """Returns when nothing waits and nothing is in flight, or when the queue has failed."""
+        if self.failure is None and (self._busy or self._has_work()):
+            self.kick()
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    def stop(self) -> None:
+        """After drain(): no timer and no thread is left."""
+        for timer in (self._quiet_timer, self._paused):
+            if timer is not None:
+                timer.cancel()
+        self._worker.stop()
+
+    def _has_work(self) -> bool:
+        return bool(self._jobs) or self._writer.schedule.is_dirty
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._busy or self.failure is not None:
+            return
+        if not self._has_work():
+            self._tell_idle()
+            return
+        jobs = self._jobs[:_MOST_JOBS]
+        del self._jobs[:_MOST_JOBS]
+        began = time.perf_counter()
+        try:
+            tx = self._writer.write(jobs, everything=not self._jobs)
+        except Exception as error:  # sorted out below
+            self._write_failed(jobs, error)
+            return
+        self._last_write = self._loop.time()
+        self._arm_quiet_timer()
+        if jobs:
+            self._sync(jobs, tx, began)
+        else:  # only the schedule: nobody waits for that
+            self._released(tx)
+            self._next()
+
+    def _sync(self, jobs: list[Job], tx: Transaction, began: float) -> None:
+        self._busy = True
+        self._in_flight = jobs
+
+        def done(_: Any, error: Exception | None) -> None:
+            self._busy = False
+            if error is not None:
+                self._observer.spool_error("sync", error)
+                self.fail(error)
+                return
+            self._in_flight = []
+            self._observer.committed(time.perf_counter() - began, len(jobs))
+            for job in jobs:
+                self.tell(job.succeed)
+            self._released(tx)
+            self._next()
+
+        self._worker.call(self._database.log.sync, done)
+
+    def _released(self, tx: Transaction) -> None:
+        """Tell the program what a durable transaction means to it."""
+        for entry in tx.admitted:
+            self.tell(self._hooks.on_leased, entry)
+        for lane in tx.due:
+            if self._writer.schedule.is_claimed(lane):
+                self.tell(self._hooks.on_due, lane)
+        if tx.wakes:
+            self.tell(self._hooks.on_wake)
+        if tx.files:
+            self._on_files(tx.files)
+
+    def tell(self, function: Callable[..., None], *args: object) -> None:
+        """Call somebody else's function; what it raises is its own affair and stops nobody else."""
+        try:
+            function(*args)
+        except Exception as error:  # reported with its traceback
+            self._loop.call_exception_handler(
+                {"message": "a callback of the mail queue failed", "exception": error}
+            )
+
+    def _next(self) -> None:
+        """The thread is free: checkpoint when it is time, else go on writing."""
+        limit = min(_TIGHT_LOG, self._checkpoint_bytes) if self._room.is_tight else self._checkpoint_bytes
+        if self._database.log.size() > limit:
+            self._checkpoint(vacuum=False)
+        elif self._has_work():
+            self.kick()
+        else:
+            self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        waiters, self._idle = self._idle, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # --- what goes wrong
+
+    def _write_failed(self, jobs: list[Job], error: Exception) -> None:
+        """The transaction was rolled back."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            self._jobs[:0] = jobs
+            self._pause(error, _BUSY_PAUSE)
+        elif self._room.is_full_error(error):
+            self._full(jobs, error)
+        else:
+            self._in_flight = jobs
+            self._observer.spool_error("write", error)
+            self.fail(error)
+
+    def _full(self, jobs: list[Job], error: Exception) -> None:
+        """Refuse what is new, give up the ballast, and try the rest again."""
+        had_ballast = self._room.give_up_ballast()
+        refusal = NoSpace("no space left on the disk of the spool")
+        self._jobs[:0] = [job for job in jobs if not job.refusable]
+        for job in jobs:
+            if job.refusable:
+                self.tell(job.fail, refusal)
+        if had_ballast or not self._has_work():
+            self._observer.spool_error("write", error)
+            self._next()
+        else:
+            self._pause(error, _RETRY_PAUSE)
+
+    def _pause(self, error: Exception, seconds: float) -> None:
+        self._observer.spool_error("write", error)
+
+        def again() -> None:
+            self._paused = None
+            self._next()
+
+        self._paused = self._loop.call_later(seconds, again)
+
+    def fail(self, error: Exception) -> None:
+        """For good. Everybody who waits is told; what is on the disk is for the next process to find out."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        refusal = QueueFailed(f"the queue has failed: {error}")
+        jobs, self._in_flight, self._jobs = self._in_flight + self._jobs, [], []
+        for job in jobs:
+            self.tell(job.fail, refusal)
+        if is_damage(error):
+            self.tell(self.on_damage)
+        self._tell_idle()
+        self.tell(self._hooks.on_failed, error)
+
+    # --- checkpoints
+
+    def _checkpoint(self, vacuum: bool) -> None:
+        """In the thread. Writes wait meanwhile, reads use the other connection."""
+        self._busy = True
+        database = self._database
+        database.lent = True
+
+        def work() -> None:
+            if vacuum and database.free_bytes() > _FREE_KEPT:
+                database.vacuum(_VACUUM_PAGES)
+            database.checkpoint()
+
+        def done(_: Any, error: Exception | None) -> None:
+            self._busy = False
+            database.lent = False
+            self._checkpointed(error)
+
+        self._worker.call(work, done)
+
+    def _checkpointed(self, error: Exception | None) -> None:
+        if error is None:
+            self._after_checkpoint()
+            return
+        self._observer.spool_error("checkpoint", error)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            self._after_checkpoint()
+        elif self._room.is_full_error(error):
+            self._room.give_up_ballast()
+            self._after_checkpoint()
+        else:
+            self.fail(error)
+
+    def _after_checkpoint(self) -> None:
+        """Not _next(): a checkpoint that could not be complete must not be followed by another at once."""
+        if self._has_work():
+            self.kick()
+        else:
+            self._tell_idle()
+
+    def _arm_quiet_timer(self) -> None:
+        if self._quiet_timer is None:
+            self._quiet_timer = self._loop.call_later(_QUIET, self._quiet)
+
+    def _quiet(self) -> None:
+        self._quiet_timer = None
+        if self.failure is not None:
+            return
+        if self._busy or self._loop.time() - self._last_write < _QUIET:
+            self._arm_quiet_timer()
+        elif self._database.log.size() > _QUIET_LOG:
+            self._checkpoint(vacuum=True)

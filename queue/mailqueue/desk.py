@@ -1,0 +1,104 @@
+"""What operators see and do: the part of Queue that they use, from the command line and the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from mailqueue import tally
+from mailqueue.entry import Filter, LaneTally, Row, State, Tally, message_number
+from mailqueue.errors import QueueClosed, QueueError
+from mailqueue.hooks import Hooks
+from mailqueue.job import Job
+from mailqueue.loading import load
+from mailqueue.observer import Observer
+from mailqueue.operate import CHUNK, Action, Change
+from mailqueue.options import Options, Space
+from mailqueue.schema import ENTRIES_BITS
+from mailqueue.search import END, Search
+from mailqueue.start import Owned, start
+
+
+class Desk(Hooks):
+    def __init__(self, owned: Owned, options: Options, observer: Observer, now: Callable[[], float]) -> None:
+        super().__init__()
+        self._parts = start(owned, options, observer, self, now)
+        self._closed = False
+
+    def _add(self, job: Job) -> None:
+        if self._closed:
+            job.fail(QueueClosed("the queue is closed"))
+        else:
+            self._parts.commit.add(job)
+
+    async def hold(self, f: Filter) -> int:
+        """INCOMING and DEFERRED become HELD; leased ones when they come back. Returns how many."""
+        return await self._operate(Action.HOLD, f)
+
+    async def release(self, f: Filter) -> int:
+        """HELD ones are due now."""
+        return await self._operate(Action.RELEASE, f)
+
+    async def retry(self, f: Filter) -> int:
+        """INCOMING and DEFERRED ones are due now."""
+        return await self._operate(Action.RETRY, f)
+
+    async def drop(self, f: Filter) -> int:
+        """Removed, whatever their state; leased ones when they come back undelivered."""
+        return await self._operate(Action.DROP, f)
+
+    async def _operate(self, action: Action, f: Filter) -> int:
+        search = Search(f, self._parts.now())
+        changed = after = 0
+        last = self._parts.ids.new() << ENTRIES_BITS  # what comes in from now on is not meant
+        while rows := await self._page(search, after, CHUNK, last):
+            future: asyncio.Future[int] = self._parts.loop.create_future()
+            self._add(Change(action, f, [row.id for row in rows], self._parts.writer.leases, future))
+            changed += await future
+            after = rows[-1].id
+        return changed
+
+    async def search(self, f: Filter, after: int = 0, limit: int = 1000) -> list[Row]:
+        """Entries that match, by id, beginning after this id. ValueError: f.message is no queue id."""
+        return await self._page(Search(f, self._parts.now()), after, limit)
+
+    async def _page(self, search: Search, after: int, limit: int, last: int = END) -> list[Row]:
+        with self._parts.readable():
+            return await self._parts.searches.run(lambda db: search.page(db, after, limit, last))
+
+    async def read_content(self, name: str) -> bytes | Path | None:
+        """The content of the message with this queue id, verified if it is bytes; None: there is none.
+
+        QueueError: it is damaged. ValueError: no queue id.
+        """
+        number = message_number(name)
+        path = self._parts.store.path(number)
+        if not await self.search(Filter(message=name), limit=1):
+            return None
+        with self._parts.readable():
+            found = await self._parts.searches.run(lambda db: load(db, number, path))
+        if isinstance(found, str):
+            raise QueueError(f"{name} cannot be shown: {found}")
+        return found.path if found.data is None else found.data
+
+    def stats(self) -> dict[State, Tally]:
+        """Entries, bytes, oldest, earliest due by state: a few index look-ups, whatever the queue's size."""
+        with self._parts.readable():
+            return tally.stats(
+                self._parts.database.reading, self._parts.writer.totals, self._parts.writer.leases
+            )
+
+    def lane_tally(self, lane: str) -> LaneTally:
+        with self._parts.readable():
+            return tally.lane_tally(self._parts.database.reading, lane, self._parts.writer.leases)
+
+    async def lanes(self, after: str = "", limit: int = 1000) -> list[LaneTally]:
+        """Lanes that have entries, by name, beginning after this name."""
+        with self._parts.readable():
+            found = await self._parts.searches.run(lambda db: tally.lanes(db, after, limit))
+        return tally.with_active_lanes(found, after, limit, self._parts.writer.leases)
+
+    def space(self) -> Space:
+        """Refreshed at most once a second."""
+        return self._parts.room.look()

@@ -1,0 +1,37 @@
+"""Reading a stored message back, and finding out whether it is still what was stored."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from zlib import crc32
+
+from mailqueue.entry import Loaded
+from mailqueue.rows import message_check
+
+_QUERY = "SELECT meta, size, crc, file, check_, content FROM message WHERE id=?"
+
+
+def load(db: sqlite3.Connection, message: int, file: Path) -> Loaded | str:
+    """What was stored, or why it cannot be trusted. file: where its content is if not in the row."""
+    row = db.execute(_QUERY, (message,)).fetchone()
+    if row is None:
+        return "its row is missing"
+    meta, size, crc, in_file, check, content = row
+    if message_check(message, meta, size, crc, in_file) != check:
+        return "the checksum of the message is wrong"
+    if in_file:
+        return _load_file(Loaded(meta, size, crc, path=file), file)
+    if content is None or len(content) != size or crc32(content) != crc:
+        return "the checksum of the content is wrong"
+    return Loaded(meta, size, crc, data=content)
+
+
+def _load_file(loaded: Loaded, file: Path) -> Loaded | str:
+    try:
+        found = file.stat().st_size
+    except FileNotFoundError:
+        return "its content file is missing"
+    if found != loaded.size:
+        return f"its content file has {found} octets instead of {loaded.size}"
+    return loaded

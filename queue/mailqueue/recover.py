@@ -1,0 +1,211 @@
+"""Opening the database of a spool, whatever state the last process left it in.
+
+Runs in a thread, under the lock, before anything is accepted. The cost follows what was in flight, not the
+queue. queue/README.md has the table of states and what is done about each.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailqueue import durable
+from mailqueue.database import Database, is_damage
+from mailqueue.errors import SpoolFormat, SpoolUnusable
+from mailqueue.options import Options
+from mailqueue.repair import recount, repair
+from mailqueue.schedule import Schedule, head
+from mailqueue.schema import NEVER, VERSION, connect_writer, create_tables, version
+from mailqueue.space import FULL_ERRNOS, Room
+from mailqueue.totals import Totals
+from mailqueue.transaction import Transaction
+
+_FORMAT = b"mailqueue %d\n" % VERSION
+_FILES = ("queue.db", "queue.db-wal", "queue.db-shm")
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What opening found: entries that were in flight, those of them now held, and what went wrong."""
+
+    possibly_delivered: int = 0
+    held: int = 0
+    last: int = 0  # highest message id that may have been used
+    born: int = 0  # message ids below this are none of this database's
+    errors: list[tuple[str, Exception]] = field(default_factory=list)
+
+
+def check_format(spool: Path) -> bool:
+    """Is there a spool of a version that this one knows? False: none yet. SpoolFormat: of another version."""
+    try:
+        found = (spool / "format").read_bytes()
+    except FileNotFoundError:
+        return False
+    if found != _FORMAT:
+        text = found[:40].decode("ascii", "replace").strip()
+        raise SpoolFormat(
+            f"the spool {spool} has format {text!r}; this version knows {_FORMAT.decode().strip()!r}"
+        )
+    return True
+
+
+class Opening:
+    """One start. now: wall clock in seconds."""
+
+    def __init__(self, spool: Path, options: Options, room: Room, now: Callable[[], float]) -> None:
+        self._spool = spool
+        self._options = options
+        self._room = room
+        self._now = now
+        self._path = spool / "queue.db"
+        self.found = Recovery()
+
+    def run(self) -> Database:
+        """The database, ready for use. SpoolFormat, SpoolUnusable; sqlite3.Error and OSError for a sick disk."""
+        known = check_format(self._spool)
+        clean = durable.remove_durably(self._spool / "clean")
+        if known and not self._path.exists():
+            self._report(SpoolUnusable(f"{self._path} is missing: starting with an empty queue"))
+        if not clean:
+            self._rescue_log()
+        try:
+            return self._open_with_room()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._move_aside(error)
+        return self._open_with_room()
+
+    def _report(self, error: Exception) -> None:
+        self.found.errors.append(("open", error))
+
+    def _rescue_log(self) -> None:
+        """Make sure that what can be read of the log is on the disk, before anything is built on it."""
+        log = self._spool / _FILES[1]
+        durable.remove(self._spool / _FILES[2])
+        if not log.exists():
+            return
+        try:
+            durable.rewrite(log)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            durable.rewrite_in_place(log)
+
+    def _open_with_room(self) -> Database:
+        """A full disk must not keep what is queued from being delivered: then the ballast goes."""
+        try:
+            return self._open()
+        except sqlite3.OperationalError as error:
+            if not self._room.is_full_error(error) or not self._room.give_up_ballast():
+                raise
+            self._report(error)
+        return self._open()
+
+    def _open(self) -> Database:
+        if not self._path.exists():
+            _create_empty(self._path)
+        db = connect_writer(self._path)
+        try:
+            self._prepare(db)
+            database = Database(self._path, db)
+        except BaseException:
+            db.close()
+            raise
+        try:
+            database.log.sync()
+            if not check_format(self._spool):
+                durable.put(self._spool / "format", _FORMAT)
+            durable.sync_directory(self._spool)
+        except BaseException:
+            database.abandon()
+            raise
+        return database
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        found = version(db)
+        if found == 0:
+            create_tables(db, int(self._now() * 1e6))
+        elif found != VERSION:
+            raise SpoolFormat(
+                f"{self._path} has version {found}; this version of the program knows {VERSION}"
+            )
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        suspect = self._spool / "suspect"
+        if suspect.exists():
+            repair(db)
+        db.execute("BEGIN IMMEDIATE")
+        if suspect.exists():
+            recount(db)
+        self._take_back_leases(db)
+        db.execute("UPDATE meta SET value=value+1 WHERE key='starts'")
+        values = dict(db.execute("SELECT key, value FROM meta").fetchall())
+        db.execute("COMMIT")
+        durable.remove_durably(suspect)
+        self.found.last, self.found.born = values["last"], values["born"]
+
+    def _take_back_leases(self, db: sqlite3.Connection) -> None:
+        """What was in flight waits for the pause, or is held; claimed lanes go back to the schedule."""
+        now = int(self._now() * 1000)
+        tx = Transaction(db, now, lambda lane: False, 0)
+        query = "SELECT id, lane, size, crashes FROM entry INDEXED BY entry_state WHERE state=0"
+        due = now + int(self._options.recovery_pause * 1000)
+        held = 0
+        rows = []
+        for number, lane, size, crashes in db.execute(query).fetchall():
+            state = 3 if crashes + 1 >= self._options.crash_limit else 2
+            held += state == 3
+            rows.append((state, due, crashes + 1, number))
+            tx.count(lane, state, size, due)
+        db.executemany("UPDATE entry SET state=?, due=?, crashes=? WHERE id=?", rows)
+        Schedule().write(tx)
+        Totals(db).write(db, tx.lanes.values())
+        self._reschedule(db, now)
+        self.found.possibly_delivered, self.found.held = len(rows), held
+
+    def _reschedule(self, db: sqlite3.Connection, now: int) -> None:
+        lanes = db.execute("SELECT name FROM lane WHERE next IS NULL").fetchall()
+        for (lane,) in lanes:
+            earliest = head(db, lane, now)
+            following = NEVER if earliest is None else earliest
+            db.execute("UPDATE lane SET next=?, not_before=0 WHERE name=?", (following, lane))
+        db.execute("UPDATE lane SET next=min(next, ?) WHERE not_before>0 AND next<?", (now, NEVER))
+        db.execute("UPDATE lane SET not_before=0 WHERE not_before>0")
+
+    def _move_aside(self, error: Exception) -> None:
+        """Keep the damaged database whole, for salvage, and make room for a new one."""
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._now()))
+        target = self._spool / f"damaged-{stamp}"
+        for number in range(1, 100):
+            if not target.exists():
+                break
+            target = self._spool / f"damaged-{stamp}-{number}"
+        durable.make_directory(target)
+        for name in _FILES:
+            if (self._spool / name).exists():
+                durable.move(self._spool / name, target / name)
+        durable.remove(self._spool / "suspect")
+        durable.sync_directory(self._spool)
+        self._report(SpoolUnusable(f"{self._path} is damaged ({error}) and was moved to {target}"))
+
+
+def _create_empty(path: Path) -> None:
+    """So that the file, and with it SQLite's other two, is its owner's alone. Before any connection, see
+    log.py.
+    """
+    os.close(durable.create(path))
+
+
+def explain(error: Exception, spool: Path) -> SpoolUnusable:
+    """An error of opening as one clear line."""
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = f"not writable ({reason})"
+        return SpoolUnusable(f"the spool {spool} cannot be used: {reason}")
+    return SpoolUnusable(f"the spool {spool} cannot be used: {error}")

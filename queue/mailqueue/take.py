@@ -1,0 +1,109 @@
+"""Entries that wait are leased."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from mailqueue.entry import Entry
+from mailqueue.quarantine import Quarantine
+from mailqueue.rows import ENTRY_COLUMNS, FAR, EntryRow, entry_is_sound, lease, message_of
+from mailqueue.schema import ENTRIES_BITS
+from mailqueue.transaction import Transaction
+
+_TAKE_DUE = {
+    state: f"SELECT {ENTRY_COLUMNS} FROM entry INDEXED BY entry_due"
+    f" WHERE lane=? AND state={state} AND due<=? ORDER BY due LIMIT ?"
+    for state in (1, 2)
+}
+_TAKE_FAR = {state: text.replace("due<=?", "due>?") for state, text in _TAKE_DUE.items()}
+_TAKE_OLD = {
+    state: f"SELECT {ENTRY_COLUMNS} FROM entry INDEXED BY entry_lane"
+    f" WHERE lane=? AND state={state} AND id<? ORDER BY id LIMIT ?"
+    for state in (1, 2)
+}
+_LEASE = "UPDATE entry SET state=0 WHERE id=?"
+
+
+class Take:
+    """Lease up to n due entries of a lane, fresh ones and backlog in turns.
+
+    backlog_first: whose turn it is. older_than: a message id; then not what is due but what was accepted
+    before.
+    """
+
+    refusable = False
+
+    def __init__(
+        self,
+        lane: str,
+        n: int,
+        older_than: int,
+        backlog_first: bool,
+        future: asyncio.Future[list[Entry]],
+        give_back: Callable[[Entry], None],
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._lane = lane
+        self._n = n
+        self._older_than = older_than
+        self._backlog_first = backlog_first
+        self._future = future
+        self._give_back = give_back
+        self._tell = tell
+        self._taken: list[Entry] = []
+        self._damaged: list[Quarantine] = []
+
+    def write(self, tx: Transaction) -> None:
+        tx.flush()
+        rows = self._choose(tx)
+        sound = [row for row in rows if entry_is_sound(row)]
+        self._damaged = [self._quarantine(tx, row[0]) for row in rows if not entry_is_sound(row)]
+        tx.db.executemany(_LEASE, [(row[0],) for row in sound])
+        for row in sound:
+            tx.uncount(row[1], row[2], row[7])
+        self._taken = [lease(row) for row in sound]
+        tx.taken += self._taken
+
+    def _quarantine(self, tx: Transaction, entry: int) -> Quarantine:
+        job = Quarantine(message_of(entry), "the checksum of an entry is wrong", None, self._tell)
+        job.write(tx)
+        return job
+
+    def _choose(self, tx: Transaction) -> list[EntryRow]:
+        if self._older_than:
+            limit = self._older_than << ENTRIES_BITS
+            kinds = [tx.db.execute(_TAKE_OLD[s], (self._lane, limit, self._n)).fetchall() for s in (1, 2)]
+        else:
+            kinds = [self._due(tx, state) for state in (1, 2)]
+        if self._backlog_first:
+            kinds.reverse()
+        return in_turns(kinds[0], kinds[1], self._n)
+
+    def _due(self, tx: Transaction, state: int) -> list[EntryRow]:
+        rows: list[EntryRow] = tx.db.execute(_TAKE_DUE[state], (self._lane, tx.now, self._n)).fetchall()
+        if len(rows) < self._n:  # what a lying clock put far ahead is due as well
+            rows += tx.db.execute(
+                _TAKE_FAR[state], (self._lane, tx.now + FAR, self._n - len(rows))
+            ).fetchall()
+        return rows
+
+    def succeed(self) -> None:
+        for job in self._damaged:
+            job.succeed()
+        if self._future.cancelled():
+            for entry in self._taken:
+                self._give_back(entry)
+        else:
+            self._future.set_result(self._taken)
+
+    def fail(self, error: Exception) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
+def in_turns(first: list[EntryRow], second: list[EntryRow], n: int) -> list[EntryRow]:
+    """Up to n rows, one of each by turns; when one kind runs out the rest is of the other."""
+    mixed = [row for pair in zip(first, second, strict=False) for row in pair]
+    shorter = min(len(first), len(second))
+    return (mixed + first[shorter:] + second[shorter:])[:n]

@@ -1,0 +1,216 @@
+"""Wiring: the only module that knows all others.
+
+    start(): queue -> routing -> scheduler -> control -> admin -> listeners
+    stop():  the listeners first; what is past its final dot finishes, the rest is given back; the queue last
+
+When the queue can no longer keep its promise (a failed write or sync), `failed` holds why and `on_failed` is
+called: the process must end then, and the next start reads the truth from the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mailqueue import Options, Queue
+from relay import __version__
+from relay.admin.commands import Commands
+from relay.admin.control import Control
+from relay.admin.health import Health
+from relay.admin.web import Admin
+from relay.bounce.reporter import Reporter
+from relay.config.model import Config
+from relay.delivery.opening import Opening, open_connection
+from relay.delivery.scheduler import Scheduler
+from relay.front.admission import Admission
+from relay.front.channel import Channel
+from relay.front.listener import Listener, stop_listeners
+from relay.front.service import Service
+from relay.observe.events import Events
+from relay.observe.lag import LoopLag
+from relay.observe.metrics import route_names
+from relay.routing.explain import describe
+from relay.routing.resolve import Resolver
+from relay.routing.table import RouteTable
+
+RESTART_ONLY = ("hostname", "spool", "listeners", "admin", "delivery", "shutdown_timeout")
+SETTLE_SHARE = 0.2  # of the shutdown timeout is kept for the last commit
+
+
+class SystemClock:
+    """time(): epoch seconds; monotonic(): seconds that only grow."""
+
+    time = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+class StartFailed(Exception):
+    """An address cannot be had. The text is one line that says which and what to do."""
+
+
+class App:
+    """One relay in the running event loop. start() once, stop() once."""
+
+    def __init__(self, config: Config, events: Events, on_failed: Callable[[str], None]) -> None:
+        """on_failed: called at most once, with the reason; stop() is still to be called."""
+        self.config = config
+        self.events = events
+        self.health = Health(events)
+        self._on_failed = on_failed
+        self._lag = LoopLag(events)
+        self._listeners: list[Listener] = []
+        self._admission: Admission[Channel] = Admission(
+            config.limits.sessions, config.limits.sessions_per_client
+        )
+
+    async def start(self) -> None:
+        """Accepting when it returns. QueueError: the spool; StartFailed: an address. Nothing is left running then."""
+        self.queue = await Queue.open(self.config.spool, self._options(), self.events)
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        self.health.accepting = True
+        self._lag.start(asyncio.get_running_loop())
+        self.events.started(f"relay {__version__} accepts mail on {', '.join(self.smtp_addresses)}")
+
+    async def _start(self) -> None:
+        self.queue.on_failed = self._failed
+        self.health.queue = self.queue
+        self.events.metrics.spool.watch(self.queue)
+        self._route()
+        self.scheduler = self._scheduler()
+        commands = Commands(
+            self.queue,
+            lane_state=self.scheduler.lane_state,
+            explain=lambda recipient, sender: describe(self.table, self.resolver, recipient, sender),
+            facts=self._facts,
+            changed=self.events.operator,
+        )
+        self.control = Control(self.config.spool, commands, self.events)
+        await self.control.start()
+        self.admin = Admin(self.config.admin.address, self.events.metrics, self.health)
+        await _bound(self.admin.start(), "admin", self.config.admin.address)
+        self.scheduler.start()
+        for listener in self._services():
+            made = Listener(listener, self._admission)
+            await _bound(made.start(), "listeners", listener.listener)
+            self._listeners.append(made)
+
+    def _options(self) -> Options:
+        return Options(
+            reserve=self.config.limits.spool_reserve, recovery_pause=self.config.retry.after_crash
+        )
+
+    def _route(self) -> None:
+        self.table = RouteTable(self.config)
+        self.resolver = Resolver.of(self.config, self.events)
+
+    def _services(self) -> list[Service]:
+        return [
+            Service(self.config, listener, self.queue, self.table, self.events)
+            for listener in self.config.listeners
+        ]
+
+    def _scheduler(self) -> Scheduler:
+        opening = Opening(self.config.hostname, self.events, self.config.delivery.source_address)
+        return Scheduler(
+            self.config,
+            self.queue,
+            self.table,
+            self.resolver,
+            self.events,
+            SystemClock(),
+            random.Random(),
+            opener=partial(open_connection, opening=opening),
+            reporter=self._reporter(),
+        )
+
+    def _reporter(self) -> Reporter:
+        return Reporter(self.config, self.table.lane, self.events)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "listeners": self.smtp_addresses,
+            "admin": self.admin_address,
+            "sessions": len(self._admission),
+            "not_ready": self.health.ready(),
+        }
+
+    def _failed(self, error: BaseException) -> None:
+        if not self.health.failed:
+            self.health.failed = str(error) or type(error).__name__
+            self._on_failed(self.health.failed)
+
+    # --- while it runs
+
+    @property
+    def smtp_addresses(self) -> list[str]:
+        """host:port of each listener, as really bound."""
+        return [_text(*listener.address) for listener in self._listeners]
+
+    @property
+    def admin_address(self) -> str:
+        """host:port of the HTTP side, as really bound."""
+        host, _, _ = self.config.admin.address.rpartition(":")
+        return f"{host}:{self.admin.port}"
+
+    async def reload(self, config: Config) -> list[str]:
+        """From now on `config` holds, except for the keys that need a restart: those that changed are returned."""
+        stuck = [key for key in RESTART_ONLY if getattr(config, key) != getattr(self.config, key)]
+        self.config = config.model_copy(update={key: getattr(self.config, key) for key in RESTART_ONLY})
+        old = self.resolver
+        self._route()
+        self.events.metrics.configure(route_names(config), [item.address for item in self.config.listeners])
+        self.events.log.configure(style=config.log.format, level=config.log.level)
+        self.scheduler.tools.settling.reporter = self._reporter()
+        self.scheduler.reload(self.config, self.table, self.resolver)
+        self._admission.limit, self._admission.per_client = (
+            config.limits.sessions,
+            config.limits.sessions_per_client,
+        )
+        for listener, service in zip(self._listeners, self._services(), strict=True):
+            listener.service = service
+        await old.close()
+        return stuck
+
+    # --- the end
+
+    async def stop(self) -> None:
+        """Ends within the configuration's shutdown_timeout; also after a start that failed half-way."""
+        patience = self.config.shutdown_timeout * (1 - SETTLE_SHARE)
+        deadline = time.monotonic() + patience
+        self.health.stopping = True
+        self._lag.stop()
+        if self._listeners:
+            cut = await stop_listeners(self._listeners, self._admission, patience / 2)
+            self.events.stopping(f"no longer accepting; {cut} sessions cut" if cut else "no longer accepting")
+        if hasattr(self, "scheduler") and not self.health.failed:
+            await self.scheduler.stop(max(0.0, deadline - time.monotonic()))
+        for part in (getattr(self, name, None) for name in ("admin", "control")):
+            if part is not None:
+                await part.stop()
+        if hasattr(self, "resolver"):
+            await self.resolver.close()
+        await self.queue.close()
+
+
+async def _bound(starting: Any, key: str, address: str) -> None:
+    """Awaits a start; an OSError becomes a StartFailed that names the key, the address and what to do."""
+    try:
+        await starting
+    except OSError as error:
+        text = error.strerror or str(error)
+        raise StartFailed(f"{key}: cannot listen on {address}: {text}; choose another address or end who has it") from None
+
+
+def _text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

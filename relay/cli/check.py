@@ -1,0 +1,52 @@
+"""`relay check -c FILE [--json]`: is the configuration good, and what does it say?
+
+Nothing is started, opened or asked: the file and the RELAY__ variables are read, that is all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from relay.config.checks import warnings
+from relay.config.load import load
+from relay.config.model import Config
+from relay.config.problem import ConfigErrors
+from relay.config.summary import summary
+
+
+def run(args: argparse.Namespace) -> int:
+    """args: config (a path, or None for the defaults), json. Returns 0 or EX_CONFIG (78)."""
+    path = Path(args.config) if args.config else None
+    name = str(path) if path else "defaults"
+    try:
+        config = load(path, os.environ)
+    except ConfigErrors as errors:
+        return _bad(name, errors, args.json)
+    if args.json:
+        print(json.dumps(_facts(name, config)))
+        return os.EX_OK
+    print(f"{name}: ok")
+    print("\n".join(summary(config)))
+    for text in warnings(config):
+        print(f"warning: {text}")
+    return os.EX_OK
+
+
+def _bad(name: str, errors: ConfigErrors, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"file": name, "ok": False, "problems": [asdict(each) for each in errors.problems]}))
+    else:
+        print(errors, file=sys.stderr)
+    return os.EX_CONFIG
+
+
+def _facts(name: str, config: Config) -> dict[str, object]:
+    values = config.model_dump(mode="json")
+    for route in values["routes"]:
+        route["from"] = route.pop("from_")
+    return {"file": name, "ok": True, "problems": [], "warnings": warnings(config), "config": values}

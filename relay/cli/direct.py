@@ -1,0 +1,117 @@
+"""The same requests without a daemon: on the spool itself, under its lock, as its owner.
+
+As root the effective user becomes the owner of the spool first, so that no file of root's is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from mailqueue import OfflineQueue
+from mailqueue.entry import Filter, LaneTally, Row, State, Tally
+from mailqueue.errors import QueueError, SpoolLocked
+from relay.admin.commands import Commands, Page
+from relay.admin.request import Refused
+from relay.cli.exits import IO, NO_INPUT, NO_PERMISSION, UNAVAILABLE, Trouble
+
+
+class Awaitable:
+    """An OfflineQueue with the coroutine methods of the daemon's queue."""
+
+    def __init__(self, queue: OfflineQueue) -> None:
+        self._queue = queue
+
+    async def search(self, f: Filter, after: int = 0, limit: int = 1000) -> Sequence[Row]:
+        return self._queue.search(f, after, limit)
+
+    async def retry(self, f: Filter) -> int:
+        return self._queue.retry(f)
+
+    async def hold(self, f: Filter) -> int:
+        return self._queue.hold(f)
+
+    async def release(self, f: Filter) -> int:
+        return self._queue.release(f)
+
+    async def drop(self, f: Filter) -> int:
+        return self._queue.drop(f)
+
+    async def lanes(self, after: str = "", limit: int = 1000) -> Sequence[LaneTally]:
+        return self._queue.lanes(after, limit)
+
+    async def read_content(self, name: str) -> bytes | Path | None:
+        content = self._queue.read_content(name)
+        return content.read_bytes() if isinstance(content, Path) else content
+
+    def lane_tally(self, lane: str) -> LaneTally:
+        return self._queue.lane_tally(lane)
+
+    def stats(self) -> Mapping[State, Tally]:
+        return self._queue.stats()
+
+
+class Direct:
+    """The spool opened here. Made by `open`."""
+
+    def __init__(self, queue: OfflineQueue) -> None:
+        self._queue = queue
+        self._commands = Commands(Awaitable(queue))
+
+    @classmethod
+    def open(cls, spool: Path) -> Direct:
+        """Trouble when there is no spool, it is not ours, or somebody holds its lock."""
+        become_owner(spool)
+        try:
+            return cls(OfflineQueue(spool))
+        except SpoolLocked:
+            text = f"{spool} is in use, but nobody answers at its control socket (starting or stopping?)"
+            raise Trouble(text, UNAVAILABLE) from None
+        except QueueError as error:
+            raise Trouble(str(error), IO) from None
+
+    def ask(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """As Daemon.ask."""
+        pages = self._commands.answer(request)
+        try:
+            while (page := _following(pages)) is not None:
+                yield from page
+        except Refused as error:
+            raise Trouble(str(error), error.code) from None
+        except (QueueError, OSError) as error:
+            raise Trouble(str(error), IO) from None
+
+    def close(self) -> None:
+        self._queue.close()
+
+
+def _following(pages: AsyncIterator[Page]) -> Page | None:
+    """The next page. Nothing here really waits, so one step of the coroutine is the whole of it."""
+    step = pages.__anext__()
+    try:
+        step.__await__().send(None)
+    except StopIteration as done:
+        return cast(Page, done.value)
+    except StopAsyncIteration:
+        return None
+    raise RuntimeError("a command waits for an event loop")
+
+
+def become_owner(spool: Path) -> None:
+    """Takes on the user and group that own the spool; only root can, others must be the owner."""
+    try:
+        owner = spool.stat()
+    except FileNotFoundError:
+        raise Trouble(f"{spool}: there is no such spool", NO_INPUT) from None
+    except PermissionError:
+        raise Trouble(f"{spool}: permission denied: be root or the relay's user", NO_PERMISSION) from None
+    user = os.geteuid()
+    if user == owner.st_uid:
+        return
+    if user != 0:
+        raise Trouble(f"{spool} belongs to user id {owner.st_uid}: be that user or root", NO_PERMISSION)
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)

@@ -1,0 +1,106 @@
+"""`relay explain ADDRESS`: where mail to it would go now, and the lane's health when the relay runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from relay.cli.daemon import Daemon, NotRunning
+from relay.cli.exits import DATA, OK, UNAVAILABLE, Trouble
+from relay.cli.source import configuration
+from relay.cli.story import lane_trouble
+from relay.observe.text import printable
+
+if TYPE_CHECKING:
+    from relay.config.model import Config
+
+
+def run(args: argparse.Namespace) -> int:
+    """Asks the daemon; without one, the configuration and DNS."""
+    sender = "" if args.sender == "<>" else args.sender
+    if "@" not in args.address:
+        raise Trouble(f"{args.address!r} is not an address", DATA)
+    config = None if args.spool else configuration(args.config)
+    facts = _facts(config, args, sender)
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        print("\n".join(told(facts)))
+    return OK
+
+
+def _facts(config: Config | None, args: argparse.Namespace, sender: str) -> dict[str, Any]:
+    try:
+        daemon = Daemon(config.spool if config else args.spool)
+    except NotRunning:
+        if config is None:
+            raise Trouble(
+                "the relay does not run; with -c FILE its configuration tells", UNAVAILABLE
+            ) from None
+        return asyncio.run(asked(config, args.address, sender))
+    except Trouble:
+        if config is None:
+            raise
+        return asyncio.run(asked(config, args.address, sender))  # not our spool: same routes, same DNS
+    try:
+        request = {"command": "explain", "address": args.address, "from": sender}
+        return next(daemon.ask(request))
+    finally:
+        daemon.close()
+
+
+async def asked(config: Config, recipient: str, sender: str) -> dict[str, Any]:
+    """The answer of the route table and DNS, without a relay."""
+    from relay.observe.events import Events
+    from relay.routing.explain import describe
+    from relay.routing.resolve import Resolver
+    from relay.routing.table import RouteTable
+
+    resolver = Resolver.of(config, Events())
+    try:
+        return await describe(RouteTable(config), resolver, recipient, sender)
+    finally:
+        await resolver.close()
+
+
+def told(facts: dict[str, Any]) -> Iterator[str]:
+    """The facts (relay/routing/explain.py) in lines."""
+    sender = facts.get("sender") or "<>"
+    yield f"{printable(facts['recipient'])} from {printable(sender)}"
+    yield f"  lane       {facts['lane']} (route: {facts['route']})"
+    yield f"  TLS        {facts['tls']}"
+    yield f"  at a time  {facts['concurrency']} connections, {facts['messages_per_connection']} messages each"
+    if facts["verdict"] == "capture":
+        yield f"  written to {facts['capture']} instead of being sent"
+    elif facts["verdict"] == "failed":
+        yield f"  would bounce: {printable(facts['reply'])}"
+    elif facts["verdict"] == "deferred":
+        yield f"  would wait: {printable(facts['reply'])}"
+    for host in facts["hosts"]:
+        yield from _host(host)
+    yield from _lane(facts)
+
+
+def _host(host: dict[str, Any]) -> Iterator[str]:
+    preference = "" if host["preference"] is None else f" (preference {host['preference']})"
+    note = f": {printable(host['text'])}" if host["text"] else ""
+    used = "" if host["state"] == "ok" else f" [{host['state']}]"
+    yield f"  host       {printable(host['name'])} port {host['port']}{preference}{used}{note}"
+    for address in host["addresses"]:
+        yield f"               {address}"
+    for refused in host["refused"]:
+        yield f"               {refused['address']} refused: {refused['why']}"
+
+
+def _lane(facts: dict[str, Any]) -> Iterator[str]:
+    waiting = sum(tally["messages"] for tally in facts.get("queue", {}).values())
+    if "queue" in facts:
+        yield f"  queued     {waiting}"
+    if "lane_state" in facts:
+        yield f"  lane now   {lane_trouble(facts['lane_state'], time.time()) or 'no trouble known'}"
+    else:
+        yield "  lane now   unknown: the relay does not run"

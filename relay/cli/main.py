@@ -1,0 +1,142 @@
+"""`relay COMMAND`: the arguments. Each command's module is imported only when it is called.
+
+A module has `run(args) -> int` and may raise exits.Trouble. `args.config` is the path of the configuration
+or None (none given, none found: the defaults).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+from relay import __version__
+from relay.cli import exits
+
+PLACES = (Path("/etc/relay/relay.yaml"), Path("relay.yaml"))
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with EX_USAGE for wrong arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(exits.USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of one command line."""
+    args = parser().parse_args(arguments)
+    args.config = find_config(args.config, os.environ)
+    try:
+        code = int(import_module(args.module).run(args))
+        sys.stdout.flush()
+        return code
+    except exits.Trouble as trouble:
+        print(f"relay: {trouble}", file=sys.stderr)
+        return trouble.code
+    except BrokenPipeError:  # `relay queue list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except KeyboardInterrupt:
+        return 130
+
+
+def find_config(given: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file named by -c, by RELAY_CONFIG, or the first of PLACES that exists."""
+    if given is not None:
+        return given
+    if environ.get("RELAY_CONFIG"):
+        return Path(environ["RELAY_CONFIG"])
+    return next((place for place in PLACES if place.exists()), None)
+
+
+def parser() -> Parser:
+    """All commands. -c may stand before or after the command."""
+    top = Parser(prog="relay", description="A store-and-forward mail relay.")
+    top.add_argument("--version", action="version", version=f"relay {__version__}")
+    top.add_argument("-c", "--config", type=Path, metavar="FILE", default=None, help=argparse.SUPPRESS)
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    config = Parser(add_help=False)
+    config.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS,
+        help="the configuration; default: $RELAY_CONFIG, /etc/relay/relay.yaml, relay.yaml",
+    )  # fmt: skip
+
+    run = commands.add_parser("run", parents=[config], help="relay mail, in the foreground")
+    run.set_defaults(module="relay.cli.run")
+    check = commands.add_parser("check", parents=[config], help="check the configuration")
+    check.add_argument("--json", action="store_true", help="one JSON object")
+    check.set_defaults(module="relay.cli.check")
+    _explain(commands.add_parser("explain", parents=[config], help="where mail to an address would go"))
+    demo = commands.add_parser("demo", help="a relay with servers of its own, and what becomes of the mail")
+    demo.add_argument("--stay", action="store_true", help="keep running, to try by hand")
+    demo.set_defaults(module="relay.demo.story")
+    _queue(commands.add_parser("queue", help="look at the queue and change it"), config)
+    return top
+
+
+def _spool(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--spool", type=Path, metavar="DIR", help="the spool's directory")
+
+
+def _explain(explain: argparse.ArgumentParser) -> None:
+    explain.add_argument("address", metavar="ADDRESS")
+    explain.add_argument("--from", dest="sender", default="", metavar="SENDER", help="the envelope sender")
+    explain.add_argument("--json", action="store_true", help="one JSON object")
+    _spool(explain)
+    explain.set_defaults(module="relay.cli.explain")
+
+
+def _queue(queue: argparse.ArgumentParser, config: argparse.ArgumentParser) -> None:
+    actions = queue.add_subparsers(metavar="ACTION", required=True)
+    for action, text in (
+        ("list", "what waits"),
+        ("show", "everything about a message: why it waits, what was said, the next try"),
+        ("lanes", "the next hops, with counts and trouble"),
+        ("status", "counts by state"),
+        ("retry", "try now"),
+        ("hold", "keep, do not try"),
+        ("release", "the end of hold"),
+        ("drop", "remove for ever, without a bounce"),
+    ):
+        command = actions.add_parser(action, parents=[config], help=text)
+        _spool(command)
+        if action in ("list", "retry", "hold", "release", "drop"):
+            _filters(command)
+        if action in ("retry", "hold", "release", "drop"):
+            command.add_argument("--all", dest="everything", action="store_true", help="every message")
+            command.add_argument("--dry-run", action="store_true", help="only count")
+        if action == "drop":
+            command.add_argument("--yes", action="store_true", help="do not ask")
+        if action == "show":
+            command.add_argument("ids", nargs="+", metavar="ID")
+            command.add_argument("--content", action="store_true", help="the message itself, nothing else")
+        command.add_argument("--json", action="store_true", help="one JSON object per line")
+        command.set_defaults(module="relay.cli.operate", action=action)
+
+
+def _filters(command: argparse.ArgumentParser) -> None:
+    command.add_argument("ids", nargs="*", metavar="ID", help="queue ids")
+    command.add_argument("--from", dest="sender", metavar="ADDRESS", help="sender: a@b, @b, or <>")
+    command.add_argument("--to", dest="recipient", metavar="ADDRESS", help="recipient: a@b or @b")
+    command.add_argument("--lane", help="mx:DOMAIN or route:NAME")
+    command.add_argument(
+        "--state", dest="states", action="append", default=[], help="may be repeated",
+        choices=("incoming", "active", "deferred", "hold", "quarantine"),
+    )  # fmt: skip
+    command.add_argument("--older-than", type=_duration, metavar="AGE", help="such as 30m, 2h, 1d")
+    command.add_argument("--younger-than", type=_duration, metavar="AGE")
+
+
+def _duration(text: str) -> float:
+    from relay.config.units import parse_duration  # only where one is given
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

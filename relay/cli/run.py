@@ -1,0 +1,126 @@
+"""`relay run`: the relay in the foreground, until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+
+Exit codes: 0 after a signal, 78 bad configuration, 69 an address cannot be had, 73 the spool cannot be used, 75
+another process owns it, 74 the disk failed (nothing acknowledged is lost; start again when it is mended).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from mailqueue.errors import QueueError, SpoolLocked
+from relay.app import App, StartFailed
+from relay.cli import exits
+from relay.config.load import ConfigErrors, load, warnings
+from relay.config.model import Config
+from relay.observe.bridge import bridged
+from relay.observe.events import Events
+from relay.observe.log import Log
+from relay.observe.metrics import Metrics
+
+CANNOT_CREATE = 73
+SWITCH_INTERVAL = 0.0005  # s: a thread that ended a sync gets the interpreter soon although the loop is busy
+GARBAGE = (50_000, 20, 50)  # collections are rare: the work in hand makes hardly any cycles
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs until a signal; returns the exit code."""
+    try:
+        config = load(args.config, os.environ)
+    except ConfigErrors as errors:
+        print(errors, file=sys.stderr)
+        return exits.CONFIG
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.set_threshold(*GARBAGE)
+    log = Log(2, style=config.log.format, level=config.log.level, hostname=config.hostname)
+    metrics = Metrics.of(config)
+    metrics.watch_log(log)
+    try:
+        with bridged(log), asyncio.Runner(loop_factory=loop_factory(os.environ)) as runner:
+            return runner.run(Process(args, config, Events(log, metrics)).run())
+    finally:
+        log.close()
+
+
+def loop_factory(environ: dict[str, str] | os._Environ[str]) -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it is installed; RELAY_LOOP=asyncio asks for the standard library's."""
+    if environ.get("RELAY_LOOP") != "asyncio":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+class Process:
+    """The life of one process: start, signals, end."""
+
+    def __init__(self, args: argparse.Namespace, config: Config, events: Events) -> None:
+        self.args = args
+        self.events = events
+        self.ended = asyncio.Event()
+        self.app = App(config, events, self.failed)
+        self.reloading: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        """The exit code."""
+        loop = asyncio.get_running_loop()
+        self.events.log.attach(loop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.ended.set)
+        loop.add_signal_handler(signal.SIGHUP, self.hangup)
+        loop.set_exception_handler(self.unexpected)
+        for text in warnings(self.app.config):
+            self.events.warning(text)
+        try:
+            await self.app.start()
+        except (QueueError, StartFailed) as error:
+            return refused(error)
+        gc.collect()
+        gc.freeze()
+        await self.ended.wait()
+        await self.app.stop()
+        return exits.IO if self.app.health.failed else exits.OK
+
+    def failed(self, reason: str) -> None:
+        """The queue is no more: end, so that the next start reads the truth from the disk."""
+        self.ended.set()
+
+    def hangup(self) -> None:
+        """SIGHUP. One reload at a time; a second signal during one is covered by it or comes again."""
+        if self.reloading is None or self.reloading.done():
+            self.reloading = asyncio.get_running_loop().create_task(self.reload())
+
+    async def reload(self) -> None:
+        """All or nothing: on an error the old configuration stays."""
+        try:
+            config = load(self.args.config, os.environ)
+        except ConfigErrors as errors:
+            self.events.reloaded(False, "; ".join(str(errors).splitlines()))
+            return
+        stuck = await self.app.reload(config)
+        text = f"; these need a restart: {', '.join(stuck)}" if stuck else ""
+        self.events.reloaded(True, f"configuration read again{text}")
+
+    def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """An exception that reached the event loop: told, counted; the relay goes on."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self.events.bug("loop", error)
+        else:
+            self.events.warning(f"event loop: {context.get('message')}")
+
+
+def refused(error: Exception) -> int:
+    """Says why nothing was started; the exit code."""
+    print(f"relay: {error}", file=sys.stderr)
+    if isinstance(error, StartFailed):
+        return exits.UNAVAILABLE
+    return exits.TEMPORARY if isinstance(error, SpoolLocked) else CANNOT_CREATE

@@ -1,0 +1,87 @@
+"""`relay queue show`: what a person needs to know about a message, in plain words. Pure: objects to lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from relay.cli.words import exact, moment, octets, plural
+from relay.observe.text import printable
+
+REASONS = {
+    "connect": "the next hop cannot be reached",
+    "greeting": "the next hop turns us away at its greeting",
+    "tls": "TLS with the next hop fails",
+    "auth": "the next hop refuses our user name or password",
+    "dns": "DNS does not answer",
+    "address": "the next hop's address is not one we may use",
+    "capture": "the capture directory cannot be written",
+    "limit": "the next hop asks for fewer connections",
+}
+
+
+def story(entries: Sequence[dict[str, Any]], now: float) -> Iterator[str]:
+    """The lines about one message: its entries as `show` answers them, all with the same queue_id."""
+    first = entries[0]
+    sender = first["sender"] if first["sender"] != "MAILER-DAEMON" else "<> (a notification)"
+    yield f"Message {first['queue_id']}"
+    yield f"  from      {printable(sender)}"
+    yield f"  size      {octets(first['message_size'])}"
+    arrived = first["arrival_time"]
+    yield f"  accepted  {moment(arrived, now)}, {exact(now - arrived)} ago"
+    for entry in entries:
+        yield ""
+        yield from _entry(entry, now)
+
+
+def _entry(entry: dict[str, Any], now: float) -> Iterator[str]:
+    yield f"By {printable(entry['lane'])}: {_standing(entry, now)}"
+    for recipient in entry["recipients"]:
+        yield f"  to {printable(recipient['address'])}"
+        if "delay_reason" in recipient:
+            yield f"    last reply: {printable(recipient['delay_reason'])}"
+    yield f"  {_next(entry, now)}"
+    trouble = lane_trouble(entry.get("lane_state", {}), now)
+    if trouble:
+        yield f"  {trouble}"
+
+
+def _standing(entry: dict[str, Any], now: float) -> str:
+    tried = f"tried {plural(entry['attempts'], 'time')}" if entry["attempts"] else "not tried yet"
+    words = {
+        "incoming": "waiting for the first attempt",
+        "active": f"being delivered now, {tried} before",
+        "deferred": f"deferred, {tried}",
+        "hold": f"held, {tried}",
+        "quarantine": "in quarantine: it cannot be read without error and is never sent",
+    }
+    return words[entry["state"]]
+
+
+def _next(entry: dict[str, Any], now: float) -> str:
+    if entry["state"] == "hold":
+        why = " (it was in flight when the relay crashed)" if entry["crashes"] else ""
+        return f"no next try: on hold until released{why}"
+    if entry["state"] == "quarantine":
+        return "no next try"
+    if entry["next_attempt"] is None:
+        return "this attempt is under way"
+    due = entry["next_attempt"]
+    if due <= now:
+        return f"next try: due since {moment(due, now)}, waiting for its turn"
+    return f"next try in {exact(due - now)}, at {moment(due, now)}"
+
+
+def lane_trouble(state: dict[str, Any], now: float) -> str:
+    """What delivery knows of the lane (relay/delivery/state.py), "" when it is well or nothing is known."""
+    reason, health = state.get("reason", ""), state.get("state", "")
+    if not reason:
+        return ""
+    by = f"{state['host']}: " if state.get("host") else ""
+    words = f"{REASONS.get(reason, reason)} ({printable(by + state.get('reply', ''))})"
+    if health == "ramping":
+        return f"the lane recovers: {words} until a moment ago"
+    since = f" for {exact(now - state['since'])}" if state.get("since") else ""
+    until = state.get("until", 0.0)
+    probe = f"probing again in {exact(until - now)}" if until > now and health != "probing" else "probing now"
+    return f"the lane is suspended{since}: {words}; {probe}"

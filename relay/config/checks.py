@@ -1,0 +1,206 @@
+"""What no single key can say: conflicts between keys (`findings`), and what is odd but legal (`warnings`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from itertools import pairwise
+from pathlib import Path as FilePath
+
+from relay.config.address import is_ip, parse_endpoint
+from relay.config.model import Config, Route
+from relay.config.problem import Path
+from relay.config.schema import LATER_LISTENER
+from relay.config.units import format_duration
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """path: where it is reported; also: the other keys it depends on."""
+
+    path: Path
+    text: str
+    also: tuple[Path, ...] = ()
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Every conflict, in no order."""
+    for check in _CHECKS:
+        yield from check(config)
+
+
+def _later(config: Config) -> Iterator[Finding]:
+    for place, listener in enumerate(config.listeners):
+        for key, values in LATER_LISTENER.items():
+            value = getattr(listener, key)
+            if value in values:
+                yield Finding(
+                    ("listeners", place, key), f"{value} is not available in this version; write off"
+                )
+
+
+def _sockets(config: Config) -> Iterator[Finding]:
+    taken: list[tuple[Path, str]] = []
+    listeners = [
+        (("listeners", place, "address"), each.address) for place, each in enumerate(config.listeners)
+    ]
+    for path, address in [*listeners, (("admin", "address"), config.admin.address)]:
+        for other, its_address in taken:
+            if _collide(address, its_address):
+                what = ".".join(map(str, other))
+                text = f"{address} is taken by {what} ({its_address}); write another port"
+                yield Finding(path, text, (other,))
+                break
+        taken.append((path, address))
+
+
+def _collide(one: str, other: str) -> bool:
+    """True when both cannot be listened on at once: the same port, and the same address or a wildcard."""
+    host, port = parse_endpoint(one)
+    other_host, other_port = parse_endpoint(other)
+    if port != other_port or port == 0:
+        return False
+    if not (is_ip(host) and is_ip(other_host)):
+        return host.lower() == other_host.lower()
+    left, right = ip_address(host), ip_address(other_host)
+    return left.version == right.version and (left == right or left.is_unspecified or right.is_unspecified)
+
+
+def _paths(config: Config) -> Iterator[Finding]:
+    if not config.spool.is_absolute():
+        yield Finding(("spool",), f"{str(config.spool)!r} is not a full path; write one that begins with /")
+    elif config.spool == FilePath("/"):
+        yield Finding(("spool",), "the root directory is no spool; write a directory of its own")
+    for place, route in enumerate(config.routes):
+        directory = _capture(route)
+        if directory and (directory == config.spool or config.spool in directory.parents):
+            text = f"{directory} lies in the spool; write a directory outside {config.spool}"
+            yield Finding(("routes", place, "via"), text, (("spool",),))
+
+
+def _capture(route: Route) -> FilePath | None:
+    if isinstance(route.via, str) and route.via.startswith("capture:"):
+        return FilePath(route.via.removeprefix("capture:"))
+    return None
+
+
+def _names(config: Config) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for place, route in enumerate(config.routes):
+        path: Path = ("routes", place, "name")
+        if route.name == "mx":
+            yield Finding(path, "'mx' is the name of mail without a route; write another")
+        elif not _NAME.fullmatch(route.name):
+            yield Finding(path, f"{route.name!r} is no name; write up to 64 letters, digits, dots, - and _")
+        elif route.name in seen:
+            first = seen[route.name]
+            text = f"{route.name!r} is also the name of routes.{first}; write another"
+            yield Finding(path, text, (("routes", first, "name"),))
+        seen.setdefault(route.name, place)
+
+
+def _retry(config: Config) -> Iterator[Finding]:
+    retry = config.retry
+    schedule: Path = ("retry", "schedule")
+    for place, wait in enumerate(retry.schedule):
+        if not wait:
+            yield Finding((*schedule, place), "a wait of 0; write at least 1s")
+    for place, (before, wait) in enumerate(pairwise(retry.schedule), 1):
+        if 0 < wait < before:
+            least = format_duration(before)
+            text = f"{format_duration(wait)} is shorter than the wait before it; write at least {least}"
+            yield Finding((*schedule, place), text)
+    if retry.cap < retry.schedule[-1]:
+        last = format_duration(retry.schedule[-1])
+        text = (
+            f"{format_duration(retry.cap)} is less than the last wait of the schedule; write at least {last}"
+        )
+        yield Finding(("retry", "cap"), text, (schedule,))
+    if retry.give_up <= retry.schedule[0]:
+        first = format_duration(retry.schedule[0])
+        text = (
+            f"{format_duration(retry.give_up)} ends before the first retry ({first}); write more, such as 5d"
+        )
+        yield Finding(("retry", "give_up"), text, (schedule,))
+    if retry.warn_after is not None and not 0 < retry.warn_after < retry.give_up:
+        text = f"a warning after {format_duration(retry.warn_after)} would never be sent usefully"
+        text += f"; write less than give_up ({format_duration(retry.give_up)}), or never"
+        yield Finding(("retry", "warn_after"), text, (("retry", "give_up"),))
+
+
+def _delivery(config: Config) -> Iterator[Finding]:
+    source, ip = config.delivery.source_address, config.delivery.ip
+    if source and ip != "both" and str(ip_address(source).version) != ip:
+        text = f"{source} is not IPv{ip}; write an IPv{ip} address, or ip: both"
+        yield Finding(("delivery", "source_address"), text, (("delivery", "ip"),))
+
+
+_CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
+    _later,
+    _sockets,
+    _paths,
+    _names,
+    _retry,
+    _delivery,
+)
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed and probably not meant, one line each."""
+    return [text for check in _WARNINGS for text in check(config)]
+
+
+def _warn_name(config: Config) -> Iterator[str]:
+    if config.hostname.endswith(".localdomain"):
+        text = f"hostname: this machine has no full name, so the relay calls itself {config.hostname}"
+        yield f"{text}; write hostname: with the name other servers know it by"
+
+
+def _warn_access(config: Config) -> Iterator[str]:
+    networks = [ip_network(text) for text in config.trusted_networks]
+    for network in networks:
+        if network.prefixlen < (8 if network.version == 4 else 16) and not network.is_private:
+            yield f"trusted_networks: {network} lets a large part of the internet relay through this machine"
+    hosts = [parse_endpoint(listener.address)[0] for listener in config.listeners]
+    outside = [host for host in hosts if is_ip(host) and not ip_address(host).is_loopback]
+    if outside and all(network.is_loopback for network in networks):
+        text = f"trusted_networks: a listener is open on {outside[0]}, and only this machine may relay"
+        yield f"{text}; add the networks of your services"
+    admin = parse_endpoint(config.admin.address)[0]
+    if is_ip(admin) and not ip_address(admin).is_loopback:
+        yield f"admin.address: everybody who reaches {config.admin.address} can read it; there is no password"
+
+
+def _warn_routes(config: Config) -> Iterator[str]:
+    for place, route in enumerate(config.routes):
+        if _capture(route):
+            yield f"routes.{place}: mail of {route.name!r} is written to files and sent to nobody"
+    everything = next(
+        (at for at, each in enumerate(config.routes) if each.to is None and each.from_ is None), None
+    )
+    if everything is not None and everything + 1 < len(config.routes):
+        yield f"routes.{everything + 1}: never used, as routes.{everything} takes all mail; put that one last"
+
+
+def _warn_limits(config: Config) -> Iterator[str]:
+    limits, retry = config.limits, config.retry
+    if limits.sessions_per_client > limits.sessions:
+        yield f"limits.sessions_per_client: over limits.sessions ({limits.sessions}), so it limits nothing"
+    if limits.recipients < 100:  # RFC 5321 section 4.5.3.1.8
+        yield "limits.recipients: under 100, which every server should take (RFC 5321)"
+    if limits.message_size < 65536:  # RFC 5321 section 4.5.3.1.7
+        yield "limits.message_size: under 64KiB, which every server should take (RFC 5321)"
+    if retry.give_up < sum(retry.schedule):
+        yield f"retry.give_up: {format_duration(retry.give_up)} ends before the schedule is used up"
+
+
+_WARNINGS: tuple[Callable[[Config], Iterator[str]], ...] = (
+    _warn_name,
+    _warn_access,
+    _warn_routes,
+    _warn_limits,
+)

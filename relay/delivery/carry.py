@@ -1,0 +1,215 @@
+"""Carrying entries over the connections of a lane: start, `done`, and what is not ordinary about it.
+
+The ordinary end costs no task: outcomes are settled, the connection goes back, the lane pumps. Apart from it:
+a kept connection that was dead, content that is damaged, a fault of the route, recipients that another host
+may take in the same attempt (detour), a bug of ours, an attempt that never ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailqueue.entry import Loaded
+from relay.delivery.detour import detour
+from relay.delivery.dial import SESSIONS
+from relay.delivery.health import Trouble
+from relay.delivery.job import Job, Kind, Verdict
+from relay.delivery.pool import Link
+from relay.delivery.settling import Attempt, Lease, complete
+from relay.envelope import Envelope
+from relay.outcome import Deferred
+from relay.reply import Reply
+from relay.routing.target import Target
+
+if TYPE_CHECKING:
+    from relay.delivery.lane import Lane
+
+
+class Carrier:
+    """Belongs to one lane. detours: attempts that are at another host."""
+
+    __slots__ = ("detours", "lane")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.detours = 0
+
+    def send(self, lease: Lease, link: Link) -> None:
+        """Start one entry on an idle connection. Never raises: a bug defers the entry."""
+        lane = self.lane
+        job: Job | None = None
+        try:
+            loaded = self._load(lease)
+            if loaded is None:
+                lane.tools.settling.forget()
+                return lane.links.put_back(link, lane.takes)
+            job = Job(lease.entry, Envelope.unpack(lease.entry.sender, loaded.meta), loaded, lease.todo)
+            self._start(job, lease, link)
+        except Exception as error:
+            lane.links.busy.pop(link, None)
+            link.abort()
+            lane.links.put_back(link, False)
+            self._spoil(Attempt(lease, job or _empty(lease), lane.tools.clock.monotonic()), error)
+
+    def _start(self, job: Job, lease: Lease, link: Link) -> None:
+        tools = self.lane.tools
+        attempt = Attempt(lease, job, tools.clock.monotonic())
+        if link.messages:
+            tools.events.connection_reused()
+        else:
+            attempt.setup = link.setup
+        self.lane.links.busy[link] = attempt
+        link.start(job, self.done)
+
+    def _load(self, lease: Lease) -> Loaded | None:
+        """The content, still in memory or from the queue. None: quarantined. QueueError: it cannot be read
+        now."""
+        entry = lease.entry
+        if entry.content is not None:
+            return Loaded(entry.meta, entry.size, 0, data=entry.content)
+        return self.lane.tools.queue.load_now(entry)
+
+    def done(self, link: Link, job: Job, verdict: Verdict) -> None:
+        """A job is over (callback of the connection)."""
+        lane = self.lane
+        attempt = lane.links.busy.pop(link, None)
+        if attempt is None:
+            return  # the watchdog, or a bug, ended it before
+        if attempt.waiter is not None:
+            attempt.waiter.set_result(verdict)
+            return
+        target = lane.links.targets.get(link)
+        lane.links.put_back(link, lane.takes and not lane.tools.stopping)
+        try:
+            self._ended(attempt, verdict, target)
+        except Exception as error:
+            self._spoil(attempt, error)
+        if lane.tools.pool.crowded:
+            lane.tools.pool.serve()
+        lane.pump()
+
+    def _ended(self, attempt: Attempt, verdict: Verdict, target: Target | None) -> None:
+        lane, settling = self.lane, self.lane.tools.settling
+        self._measure(verdict)
+        if verdict.kind is Kind.FRESH:
+            lane.tools.events.retried_fresh(lane.policy.route)
+            lane.again(attempt.lease)
+        elif attempt.aborted and not _final(attempt):
+            settling.give_back(attempt.lease.entry)
+        elif verdict.kind is Kind.CORRUPT:
+            settling.quarantine(attempt.lease.entry, verdict.text)
+        elif verdict.elsewhere and target is not None and self._may_detour(attempt):
+            self.detours += 1
+            lane.tools.spawn(self._detour(attempt, verdict, target), lane.tools.tasks)
+        else:
+            self._settle(attempt, verdict)
+
+    def _settle(self, attempt: Attempt, verdict: Verdict) -> None:
+        """The attempt is over at its last host."""
+        lane = self.lane
+        trouble = _fault(attempt, verdict) if verdict.lane else None
+        if trouble is None:
+            lane.grew()
+        if trouble is not None and not _final(attempt):
+            lane.tools.settling.give_back(attempt.lease.entry)
+        else:
+            lane.tools.settling.end(attempt, lane.policy.route, lane)
+        if trouble is not None:
+            lane.trouble(trouble)
+
+    def _may_detour(self, attempt: Attempt) -> bool:
+        """Is there another host, and room to try it? Else the retry schedule does."""
+        lane = self.lane
+        return (
+            lane.links.choices > 1
+            and attempt.sessions < SESSIONS
+            and not lane.tools.stopping
+            and self.detours < max(1, lane.policy.concurrency // 2)
+            and lane.tools.pool.try_reserve()
+        )
+
+    async def _detour(self, attempt: Attempt, verdict: Verdict, target: Target) -> None:
+        lane = self.lane
+        try:
+            verdict = await detour(lane, attempt, verdict, target)
+            attempt.waiter = None
+            if verdict.kind is Kind.CORRUPT:
+                lane.tools.settling.quarantine(attempt.lease.entry, verdict.text)
+            else:
+                self._settle(attempt, verdict)
+        except Exception as error:
+            self._spoil(attempt, error)
+        finally:
+            self.detours -= 1
+            lane.tools.pool.release()
+            lane.tools.pool.serve()
+            lane.pump()
+
+    def watch(self, now: float) -> None:
+        """End what never ends. now: monotonic seconds."""
+        bounds = self.lane.tools.bounds
+        for link, attempt in list(self.lane.links.busy.items()):
+            if now - attempt.started > bounds.attempt + attempt.lease.entry.size / 1000:
+                late = TimeoutError(f"{attempt.lease.entry.name}: no end of an attempt at {link.host}")
+                self._cut(link, attempt, late)
+
+    def _cut(self, link: Link, attempt: Attempt, error: Exception) -> None:
+        lane = self.lane
+        del lane.links.busy[link]
+        ambiguous = link.past_dot
+        link.abort()
+        if attempt.waiter is not None:
+            attempt.waiter.set_exception(error)
+        else:
+            lane.links.put_back(link, False)
+            self._spoil(attempt, error, ambiguous)
+
+    def _spoil(self, attempt: Attempt, error: Exception, ambiguous: bool = False) -> None:
+        """A bug of ours: told once, the entry is deferred, whoever has a final result keeps it."""
+        settling = self.lane.tools.settling
+        settling.events.bug("delivery", error)
+        complete(attempt, ambiguous)
+        try:
+            settling.end(attempt, self.lane.policy.route, self.lane)
+        except Exception as second:
+            settling.events.bug("delivery", second)
+            self._rescue(attempt)
+
+    def _rescue(self, attempt: Attempt) -> None:
+        settling = self.lane.tools.settling
+        try:
+            settling.rescue(attempt)
+        except (
+            Exception
+        ) as error:  # the queue itself refuses: the lease stays, and is found at the next start
+            settling.events.bug("delivery", error)
+
+    def _measure(self, verdict: Verdict) -> None:
+        stage = self.lane.tools.events.stage
+        if verdict.envelope:
+            stage("envelope", verdict.envelope)
+        if verdict.data:
+            stage("data", verdict.data)
+        if verdict.final:
+            stage("final", verdict.final)
+
+
+def _empty(lease: Lease) -> Job:
+    """A job that never began: for an entry whose content or envelope could not be had."""
+    envelope = Envelope(lease.entry.sender)
+    return Job(lease.entry, envelope, Loaded(b"", lease.entry.size, 0), lease.todo)
+
+
+def _final(attempt: Attempt) -> bool:
+    """True when the attempt must be recorded: somebody is final, or may have the message."""
+    return any(
+        not isinstance(outcome, Deferred) or outcome.ambiguous for outcome in attempt.job.results.values()
+    )
+
+
+def _fault(attempt: Attempt, verdict: Verdict) -> Trouble:
+    """What the lane is suspended for, with the words of one of the replies."""
+    for outcome in attempt.job.results.values():
+        if isinstance(outcome, Deferred):
+            return Trouble(verdict.lane, outcome.reply, outcome.host)
+    return Trouble(verdict.lane, Reply(0, "4.3.0", verdict.text or "the next hop does not take our mail"))

@@ -1,0 +1,111 @@
+"""The next hosts of the same attempt, for the recipients that the first host deferred at MAIL or RCPT.
+
+The exceptional path, so a coroutine: at most SESSIONS sessions per attempt in all, on connections of their
+own that are closed afterwards. What a later host says of a recipient counts (verdict.combine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from relay.delivery.dial import BUDGET, SESSIONS, NoSuchHost, Unreachable
+from relay.delivery.job import Kind, Verdict
+from relay.delivery.opening import OpenFailed
+from relay.delivery.pool import Link
+from relay.delivery.settling import Attempt
+from relay.delivery.verdict import combine
+from relay.outcome import Deferred, Outcome
+from relay.routing.target import Target
+
+if TYPE_CHECKING:
+    from relay.delivery.lane import Lane
+
+_T = TypeVar("_T")
+
+
+async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -> Verdict:
+    """Try verdict.elsewhere at the other addresses. Returns the last verdict; outcomes stand in the job.
+
+    The caller has taken a place in the pool. Ends early when the relay stops."""
+    job = attempt.job
+    for target in await _others(lane, used):
+        if attempt.sessions >= SESSIONS or lane.tools.stopping or not verdict.elsewhere:
+            break
+        link = await _open(lane, attempt, target, verdict.elsewhere)
+        if link is None:
+            continue
+        attempt.sessions += 1
+        earlier = dict(job.results)
+        job.todo = verdict.elsewhere
+        verdict = await _carry(lane, attempt, link)
+        for index, outcome in earlier.items():
+            job.results[index] = _later(attempt, outcome, job.results.get(index, outcome))
+        if verdict.kind is not Kind.DONE:
+            break
+    return verdict
+
+
+def _later(attempt: Attempt, earlier: Outcome, later: Outcome) -> Outcome:
+    """Which word counts; a connection that we cut ourselves has none, unless the peer may have the
+    message."""
+    if attempt.aborted and isinstance(later, Deferred) and not later.ambiguous:
+        return earlier
+    return combine(earlier, later)
+
+
+async def _others(lane: Lane, used: Target) -> Sequence[Target]:
+    try:
+        targets = await _unless_stopped(lane, lane.tools.dialer.targets(lane.policy))
+    except (NoSuchHost, Unreachable, TimeoutError):
+        return ()  # the first host answered for all that is known now
+    where = (used.address, used.port)
+    return [target for target in targets or () if (target.address, target.port) != where]
+
+
+async def _open(lane: Lane, attempt: Attempt, target: Target, todo: Sequence[int]) -> Link | None:
+    """A session, or None: its failure is the later word about `todo`."""
+    try:
+        return await _unless_stopped(lane, lane.tools.dialer.open(target, lane.policy))
+    except TimeoutError:
+        return None
+    except OpenFailed as failed:
+        attempt.sessions += failed.greeted
+        outcome = Deferred(failed.reply, failed.host, failed.stage)
+    results = attempt.job.results
+    for index in todo:
+        results[index] = combine(results.get(index), outcome)
+    return None
+
+
+async def _unless_stopped(lane: Lane, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """What `work` returns, within the time budget; None when the relay stops meanwhile."""
+    opening = lane.tools.opening
+    task = asyncio.get_running_loop().create_task(asyncio.wait_for(work, BUDGET))
+    opening.add(task)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if lane.tools.stopping and task.cancelled():
+            return None
+        task.cancel()
+        raise
+    finally:
+        opening.discard(task)
+
+
+async def _carry(lane: Lane, attempt: Attempt, link: Link) -> Verdict:
+    """Run the job on a connection of its own."""
+    tools = lane.tools
+    tools.events.connection_opened(lane.policy.route)
+    attempt.waiter = asyncio.get_running_loop().create_future()
+    lane.links.busy[link] = attempt
+    try:
+        link.start(attempt.job, lane.carrier.done)
+        return await attempt.waiter
+    finally:
+        lane.links.busy.pop(link, None)
+        if not link.closed:
+            link.close()
+        tools.events.connection_closed(lane.policy.route)

@@ -1,0 +1,124 @@
+"""From a lane's policy to one open connection: DNS, then the addresses of one attempt in order.
+
+At most five addresses (routing gives no more), two sessions that got past the greeting, one time budget. An
+address that failed a short while ago goes to the end of the line: a dead first MX costs its time-out once,
+not each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Protocol
+
+from relay.delivery.health import Trouble
+from relay.delivery.opening import OpenFailed
+from relay.delivery.pool import Link
+from relay.reply import Reply
+from relay.routing.hosts import DnsDeferred, DnsFailed, Resolution
+from relay.routing.table import LanePolicy
+from relay.routing.target import Target
+
+SESSIONS = 2  # past the greeting, per attempt (design section 6)
+BUDGET = 600.0  # seconds to find an open connection in
+_BAD_FOR = 300.0  # seconds an address that failed is tried last
+_BAD_MOST = 4096  # addresses remembered
+_DEPTH = ("dns", "address", "connect", "greeting", "tls", "auth")  # how far a failure got
+
+Opener = Callable[[Target, LanePolicy], Awaitable[Link]]
+
+
+class Hosts(Protocol):
+    """What is needed of routing.resolve.Resolver."""
+
+    async def hosts(self, policy: LanePolicy) -> Resolution: ...
+
+
+class NoSuchHost(Exception):
+    """DNS says for good that this mail can go nowhere. reply: for Failed(reply, stage="dns")."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.line)
+        self.reply = reply
+
+
+class Unreachable(Exception):
+    """No address gave a session. trouble: that of the address where it got farthest."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.reply.line)
+        self.trouble = trouble
+
+
+class Dialer:
+    """One for all lanes: remembers bad addresses."""
+
+    def __init__(
+        self, resolver: Hosts, opener: Opener, random: Random, monotonic: Callable[[], float]
+    ) -> None:
+        self.resolver = resolver
+        self._open = opener
+        self._random = random
+        self._now = monotonic
+        self._bad: OrderedDict[tuple[str, int], float] = OrderedDict()
+
+    async def targets(self, policy: LanePolicy) -> list[Target]:
+        """The addresses of one attempt, the lately bad ones last. Raises NoSuchHost, Unreachable."""
+        resolution = await self.resolver.hosts(policy)
+        if isinstance(resolution, DnsFailed):
+            raise NoSuchHost(resolution.reply)
+        if isinstance(resolution, DnsDeferred):
+            raise Unreachable(Trouble(resolution.reason, resolution.reply))
+        targets = resolution.targets(self._random)
+        return sorted(targets, key=self._is_bad) if self._bad else targets
+
+    async def open(self, target: Target, policy: LanePolicy) -> Link:
+        """One session with one target, remembered as bad when it fails. Raises OpenFailed."""
+        where = (target.address, target.port)
+        try:
+            link = await self._open(target, policy)
+        except OpenFailed:
+            self._bad[where] = self._now() + _BAD_FOR
+            self._bad.move_to_end(where)
+            while len(self._bad) > _BAD_MOST:
+                self._bad.popitem(last=False)
+            raise
+        self._bad.pop(where, None)
+        return link
+
+    async def dial(self, policy: LanePolicy) -> tuple[Link, Target, int]:
+        """A connection, where it goes, and how many targets there were. Raises NoSuchHost, Unreachable."""
+        troubles: list[Trouble] = []
+        try:
+            async with asyncio.timeout(BUDGET):
+                targets = await self.targets(policy)
+                return await self._first(targets, policy, troubles)
+        except TimeoutError:
+            late = Trouble("connect", Reply(0, "4.4.1", f"no connection within {BUDGET:.0f} s"))
+            raise Unreachable(_farthest(troubles) or late) from None
+
+    async def _first(
+        self, targets: Sequence[Target], policy: LanePolicy, troubles: list[Trouble]
+    ) -> tuple[Link, Target, int]:
+        sessions = 0
+        for target in targets:
+            try:
+                return await self.open(target, policy), target, len(targets)
+            except OpenFailed as failed:
+                troubles.append(Trouble(failed.kind, failed.reply, failed.host))
+                sessions += failed.greeted
+                if sessions >= SESSIONS:
+                    break
+        none = Trouble("address", Reply(0, "4.4.4", "no address to connect to"))
+        raise Unreachable(_farthest(troubles) or none)
+
+    def _is_bad(self, target: Target) -> bool:
+        return self._bad.get((target.address, target.port), 0.0) > self._now()
+
+
+def _farthest(troubles: Sequence[Trouble]) -> Trouble | None:
+    """The one that says most: a refused log-in tells more than the dead host behind it. The last among
+    equals."""
+    return max(reversed(troubles), key=lambda trouble: _DEPTH.index(trouble.reason), default=None)

@@ -1,0 +1,117 @@
+"""The connections of all lanes together: one limit, the idle ones in the order they fell idle, who waits for
+a place.
+
+A place is taken before a connection is opened and given back when it is closed. When all are taken, the
+connection that was idle longest is closed for whoever has work; lanes that find none wait in line. No timers:
+the scheduler asks `stale` now and then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from relay.delivery.job import Job, Verdict
+
+
+class Link(Protocol):
+    """What a lane needs of a Connection (connection.py has it)."""
+
+    host: str
+    setup: float
+    messages: int
+    on_lost: Callable[[Any], None] | None
+
+    @property
+    def idle(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def past_dot(self) -> bool: ...
+    def start(self, job: Job, done: Callable[[Any, Job, Verdict], None]) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    async def wait_closed(self) -> None: ...
+
+
+class Holder(Protocol):
+    """A lane, as the pool sees it."""
+
+    def give_up(self, link: Link) -> None:
+        """Close this idle connection."""
+
+    def pump(self) -> None:
+        """There may be a place now."""
+
+
+class Pool:
+    """limit: connections in all lanes; taken: places in use (open or being opened)."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+        self._idle: dict[Link, tuple[Holder, float]] = {}
+        self._waiting: dict[Holder, None] = {}
+
+    @property
+    def crowded(self) -> bool:
+        """True when somebody waits for a place."""
+        return bool(self._waiting)
+
+    def reserve(self, holder: Holder) -> bool:
+        """Take a place. False: none is free, and `holder.pump` is called when one may be."""
+        if self.taken >= self.limit and not self._evict():
+            self._waiting[holder] = None
+            return False
+        self.taken += 1
+        self._waiting.pop(holder, None)
+        return True
+
+    def try_reserve(self) -> bool:
+        """Take a place that is free now, for work that can do without."""
+        if self.taken >= self.limit:
+            return False
+        self.taken += 1
+        return True
+
+    def release(self) -> None:
+        """Give a place back."""
+        self.taken -= 1
+
+    def park(self, link: Link, holder: Holder, now: float) -> None:
+        """`link` is idle from `now` (monotonic seconds)."""
+        self._idle[link] = (holder, now)
+
+    def unpark(self, link: Link) -> None:
+        """`link` is used or gone. Idempotent."""
+        self._idle.pop(link, None)
+
+    def stale(self, before: float) -> list[tuple[Link, Holder]]:
+        """Connections idle since before `before` (monotonic seconds)."""
+        found = []
+        for link, (holder, since) in self._idle.items():
+            if since > before:
+                break
+            found.append((link, holder))
+        return found
+
+    def forget(self, holder: Holder) -> None:
+        """`holder` wants no place any more. Idempotent."""
+        self._waiting.pop(holder, None)
+
+    def serve(self) -> None:
+        """Let those who wait try again, as many as there are free places, first come first served."""
+        free = self.limit - self.taken
+        line = deque(self._waiting)
+        while line and free > 0:
+            holder = line.popleft()
+            del self._waiting[holder]
+            holder.pump()
+            free -= 1
+
+    def _evict(self) -> bool:
+        for link, (holder, _) in self._idle.items():
+            holder.give_up(link)
+            return True
+        return False

@@ -1,0 +1,213 @@
+"""Who delivers what, when: the lanes in memory, the queue's hooks, the sweep, reload, stop.
+
+    queue.admit / on_leased   fresh mail goes from the commit straight into its lane, if there is room
+    queue.on_due / on_wake    something waits on disk: lanes in memory take it, others are claimed
+    sweep                     one timer for all lanes: due times, idle connections, probes, lanes without work
+
+All of it runs on the event loop and nothing here blocks. Memory follows the work in hand: entries in hand,
+lanes and suspensions are bounded (Bounds), the rest waits on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from mailqueue.entry import Entry
+from relay.config.model import Config
+from relay.delivery.dial import Dialer, Hosts, Opener
+from relay.delivery.health import HEALTHY, Condition
+from relay.delivery.lane import Lane
+from relay.delivery.neighbours import Clock, Queue, Reporter, Table
+from relay.delivery.pool import Pool
+from relay.delivery.settling import Settling
+from relay.delivery.state import describe
+from relay.delivery.stopping import stop
+from relay.delivery.suspension import Suspended
+from relay.delivery.tools import Bounds, Tools
+from relay.observe.events import Events
+
+_CLAIM = 100  # lanes claimed at a time
+
+
+class Scheduler:
+    """start() once the queue is open; stop() before it is closed."""
+
+    def __init__(
+        self,
+        config: Config,
+        queue: Queue,
+        table: Table,
+        resolver: Hosts,
+        events: Events,
+        clock: Clock,
+        random: Random,
+        *,
+        opener: Opener,
+        reporter: Reporter,
+        bounds: Bounds | None = None,
+    ) -> None:
+        """opener: one session with one target, `partial(open_connection, opening=Opening(...))`."""
+        settling = Settling(queue, events, reporter, clock, random, config.retry)
+        dialer = Dialer(resolver, opener, random, clock.monotonic)
+        pool = Pool(config.delivery.connections)
+        self.lanes: dict[str, Lane] = {}
+        self.tools = Tools(
+            queue,
+            table,
+            events,
+            clock,
+            random,
+            dialer,
+            pool,
+            settling,
+            bounds or Bounds(),
+            self._suspend,
+            self._resume,
+        )
+        self.suspended = Suspended(self.tools, self._lane)
+        self.parting: list[Lane] = []  # suspended while they still send something
+        self._timer: asyncio.TimerHandle | None = None
+        self._claiming = False
+
+    def start(self) -> None:
+        """Set the queue's hooks and begin. Needs a running loop."""
+        queue = self.tools.queue
+        queue.admit, queue.unadmit, queue.on_leased = self.admit, self.unadmit, self.leased
+        queue.on_due, queue.on_wake = self.due, self.wake
+        self._tick()
+
+    async def stop(self, seconds: float) -> None:
+        """No new transactions; those past the final dot may finish within `seconds`; the rest is given
+        back."""
+        self.tools.stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await stop([*self.lanes.values(), *self.parting], self.tools, seconds)
+
+    def reload(self, config: Config, table: Table, resolver: Hosts) -> None:
+        """From now on `config` holds. What is in hand is sorted anew, the rest when it is taken."""
+        tools = self.tools
+        tools.table, tools.dialer.resolver = table, resolver
+        tools.settling.retry = config.retry
+        tools.settling.reporter.renew(config, table)
+        tools.pool.limit = config.delivery.connections
+        for lane in list(self.lanes.values()):
+            lane.renew(table.policy(lane.name))
+        self.suspended.hasten()
+
+    def lane_state(self, name: str) -> dict[str, object]:
+        """How a lane fares, for `explain` and `queue show`: see state.describe."""
+        condition = self.suspended.records.get(name, HEALTHY)
+        return describe(name, self.lanes.get(name), condition, self.tools)
+
+    # --- the queue's hooks
+
+    def admit(self, name: str) -> bool:
+        """May a fresh entry of this lane be leased at once?"""
+        if self.tools.stopping:
+            return False
+        lane = self.lanes.get(name)
+        if lane is None:
+            if name in self.suspended.records or len(self.lanes) >= self.tools.bounds.lanes:
+                return False
+            lane = self._lane(name, HEALTHY)
+        return lane.admits()
+
+    def unadmit(self, name: str) -> None:
+        """The write of an admitted entry was rolled back."""
+        lane = self.lanes.get(name)
+        if lane is not None and lane.promised:
+            lane.promised -= 1
+
+    def leased(self, entry: Entry) -> None:
+        """A fresh entry is durable and ours."""
+        lane = self.lanes.get(entry.lane)
+        if lane is None and entry.lane not in self.suspended.records:
+            lane = self._lane(entry.lane, HEALTHY)
+        if lane is None or self.tools.stopping:
+            self.tools.settling.held += 1
+            self.tools.settling.give_back(entry)
+        else:
+            lane.leased(entry)
+
+    def due(self, name: str) -> None:
+        """Something on disk can be taken in a lane that we claimed."""
+        lane = self.lanes.get(name)
+        if lane is not None and not self.tools.stopping:
+            lane.due()
+
+    def wake(self) -> None:
+        """A lane that nobody claimed has work earlier than it had."""
+        if not self._claiming and not self.tools.stopping:
+            self._claiming = True
+            asyncio.get_running_loop().call_soon(self._claim)
+
+    # --- lanes
+
+    def _lane(self, name: str, condition: Condition) -> Lane:
+        """Make a lane and claim it."""
+        lane = self.lanes[name] = Lane(name, self.tools.table.policy(name), self.tools, condition)
+        self.tools.queue.claim_lane(name)
+        return lane
+
+    def _suspend(self, lane: Lane) -> None:
+        del self.lanes[lane.name]
+        if lane.links.busy or lane.carrier.detours:
+            self.parting.append(lane)
+        self.suspended.add(lane)
+
+    def _resume(self, lane: Lane) -> None:
+        self.suspended.remove(lane.name)
+
+    def _claimed(self, name: str) -> None:
+        """The queue offers a lane with due work."""
+        lane = self.lanes.get(name)
+        if lane is None and name not in self.suspended.records:
+            lane = self._lane(name, HEALTHY)
+        if lane is not None:
+            lane.due()
+
+    # --- the sweep
+
+    def _tick(self) -> None:
+        """One timer for everything that waits for time."""
+        try:
+            self.sweep()
+        except Exception as error:
+            self.tools.events.bug("sweep", error)
+        self._timer = asyncio.get_running_loop().call_later(self.tools.bounds.tick, self._tick)
+
+    def sweep(self) -> None:
+        """What is due by now. Bounded by the lanes in memory."""
+        tools = self.tools
+        now, wall = tools.clock.monotonic(), tools.clock.time()
+        for link, holder in tools.pool.stale(now - tools.bounds.idle):
+            holder.give_up(link)
+        for lane in list(self.lanes.values()):
+            lane.sweep(now, wall)
+            if lane.quiet:
+                del self.lanes[lane.name]
+                tools.pool.forget(lane)
+                tools.queue.unclaim(lane.name)
+        for lane in self.parting:
+            lane.carrier.watch(now)
+        self.parting = [lane for lane in self.parting if lane.links.busy or lane.carrier.detours]
+        self.suspended.sweep(now)
+        tools.pool.serve()
+        wake = tools.queue.next_wake()
+        if wake is not None and wake <= wall:
+            self._claim()
+
+    def _claim(self) -> None:
+        """Lanes that are due and that nobody has."""
+        self._claiming = False
+        tools = self.tools
+        room = min(_CLAIM, tools.bounds.lanes - len(self.lanes))
+        if room <= 0 or tools.stopping or not tools.room(True):
+            return
+        names = tools.queue.claim(room, tools.clock.time())
+        for name in names:
+            self._claimed(name)
+        if len(names) == room:
+            self.wake()

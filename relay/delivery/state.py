@@ -1,0 +1,46 @@
+"""How a lane fares, as plain values for `relay explain` and `relay queue show`."""
+
+from __future__ import annotations
+
+from relay.delivery.health import Condition
+from relay.delivery.lane import Lane
+from relay.delivery.tools import Tools
+
+
+def describe(name: str, lane: Lane | None, condition: Condition, tools: Tools) -> dict[str, object]:
+    """condition: of the record, where the lane is not in memory.
+
+    state: "healthy", "suspended", "probing", "ramping"; reason, host, reply: of the last trouble, "" when
+    healthy; since, until: epoch seconds of its begin and of the next probe, 0.0 where there is none; probes:
+    failed ones since; connections: open now, busy: of them, opening, allowed: by the window, limit: by
+    configuration; waiting: entries in memory that wait for a connection; in_memory: False for a lane without
+    work in hand.
+    """
+    condition = lane.condition if lane is not None else condition
+    trouble, offset = condition.trouble, tools.clock.time() - tools.clock.monotonic()
+    state: dict[str, object] = {
+        "lane": name,
+        "state": condition.health.value,
+        "reason": trouble.reason if trouble else "",
+        "host": trouble.host if trouble else "",
+        "reply": trouble.reply.line if trouble else "",
+        "since": condition.since + offset if trouble else 0.0,
+        "until": condition.until + offset if trouble and not condition.takes else 0.0,
+        "probes": condition.probes,
+        "in_memory": lane is not None,
+    }
+    return state | _work(lane)
+
+
+def _work(lane: Lane | None) -> dict[str, object]:
+    if lane is None:
+        return dict.fromkeys(("connections", "busy", "opening", "allowed", "limit", "waiting"), 0)
+    links = lane.links
+    return {
+        "connections": links.working,
+        "busy": len(links.busy),
+        "opening": links.opening,
+        "allowed": int(links.window.size),
+        "limit": lane.policy.concurrency,
+        "waiting": len(lane.fresh) + len(lane.waiting),
+    }

@@ -1,0 +1,117 @@
+"""The lanes that are suspended: a small record each, one probe at a time, expiry of what waits too long.
+
+A suspended lane costs a record here, nothing else: its entries wait on disk untouched. Records are bounded;
+the oldest goes back to the queue's own schedule, to be found again at its probe time. Each failed probe (and
+nothing else) looks for entries that are over their time and lets them expire, in bounded chunks (promise 11).
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from heapq import heapify, heappop, heappush
+
+from mailqueue.entry import Entry
+from relay.delivery.health import Condition, Event, Trouble, step
+from relay.delivery.lane import Lane
+from relay.delivery.retry import expired
+from relay.delivery.tools import Tools
+
+CHUNK = 100  # entries expired at a time
+
+
+class Suspended:
+    """records: lane -> condition, oldest first."""
+
+    def __init__(self, tools: Tools, revive: Callable[[str, Condition], Lane]) -> None:
+        """revive: make the lane again, in the given condition."""
+        self.records: dict[str, Condition] = {}
+        self.probing: dict[str, Condition] = {}
+        self._tools = tools
+        self._revive = revive
+        self._due: list[tuple[float, str]] = []
+        self._expiring: set[str] = set()
+
+    def add(self, lane: Lane) -> None:
+        """A lane got into trouble; its condition says until when."""
+        condition, name = lane.condition, lane.name
+        self.probing.pop(name, None)
+        self.records[name] = condition
+        heappush(self._due, (condition.until, name))
+        self._announce(name, condition)
+        if condition.trouble is not None and condition.probes:
+            self._expire(name, lane.policy.route, condition.trouble, condition.probes, lane)
+        if len(self.records) > self._tools.bounds.suspended:
+            self._evict()
+
+    def remove(self, name: str) -> None:
+        """It works again, or is not needed any more. Idempotent."""
+        condition = self.probing.pop(name, None) or self.records.pop(name, None)
+        if condition is not None and condition.trouble is not None:
+            self._tools.events.lane_resumed(name, condition.trouble.reason)
+
+    def hasten(self) -> None:
+        """Every probe is due now: the configuration changed."""
+        now = self._tools.clock.monotonic()
+        self.records = {name: replace(condition, until=now) for name, condition in self.records.items()}
+        self._due = [(now, name) for name in self.records]
+        heapify(self._due)
+
+    def sweep(self, now: float) -> None:
+        """Start the probes that are due at `now` (monotonic seconds)."""
+        while self._due and self._due[0][0] <= now and len(self.probing) < self._tools.bounds.probes:
+            until, name = heappop(self._due)
+            condition = self.records.get(name)
+            if condition is not None and condition.until == until:
+                self._probe(name, condition, now)
+
+    def _probe(self, name: str, condition: Condition, now: float) -> None:
+        del self.records[name]
+        self.probing[name] = condition
+        if self._tools.queue.next_due(name) is None:  # nothing waits: nobody needs to know
+            self.remove(name)
+            self._tools.queue.unclaim(name)
+        else:
+            self._revive(name, step(condition, Event.DUE, now)).probe()
+
+    def _announce(self, name: str, condition: Condition) -> None:
+        trouble = condition.trouble
+        if trouble is not None:
+            seconds = condition.until - self._tools.clock.monotonic()
+            said = f"{trouble.host}: {trouble.reply.line}" if trouble.host else trouble.reply.line
+            self._tools.events.lane_suspended(name, trouble.reason, seconds, said)
+
+    def _evict(self) -> None:
+        name = next(iter(self.records))
+        wait = max(self.records[name].until - self._tools.clock.monotonic(), 0.0)
+        self.remove(name)
+        self._tools.queue.unclaim(name, self._tools.clock.time() + wait)
+
+    def _expire(self, name: str, route: str, trouble: Trouble, probes: int, lane: Lane) -> None:
+        """Take what is over give_up, if the lane was probed often enough for it."""
+        tools, retry = self._tools, self._tools.settling.retry
+        room = min(CHUNK, tools.room(True))
+        if name in self._expiring or tools.stopping or room <= 0 or not expired(float("inf"), probes, retry):
+            return
+        self._expiring.add(name)
+        tools.settling.held += room
+        future = tools.queue.take(name, room, older_than=tools.clock.time() - retry.give_up)
+        future.add_done_callback(partial(self._taken, room, route, trouble, probes, lane))
+
+    def _taken(
+        self, room: int, route: str, trouble: Trouble, probes: int, lane: Lane, future: Future[list[Entry]]
+    ) -> None:
+        tools = self._tools
+        self._expiring.discard(lane.name)
+        entries = [] if future.cancelled() or future.exception() is not None else future.result()
+        tools.settling.held -= room - len(entries)
+        now, retry = tools.clock.time(), tools.settling.retry
+        for entry in entries:
+            if expired(now - entry.accepted, probes, retry):
+                tools.settling.expire(entry, route, lane, trouble)
+            else:
+                tools.settling.give_back(entry)
+        if entries and len(entries) == room:
+            self._expire(lane.name, route, trouble, probes, lane)

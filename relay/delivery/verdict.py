@@ -1,0 +1,220 @@
+"""Verdicts: what an answer means for the recipients, for the other hosts of this attempt, and for the lane.
+
+The tables below are section 6 of the design and nothing else; the functions are pure, one for each kind of
+input: a reply, trouble instead of a reply, a DNS answer, a capability the host lacks, age. What no row
+names is temporary.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from relay.outcome import Deferred, Delivered, Failed, Outcome
+from relay.reply import Reply
+
+ROUTE_FAULTS = frozenset({530, 534, 535, 538})
+TOO_MANY = frozenset({452, 552})  # to RCPT after at least one 250: the rest go in another transaction
+
+
+Capability = Literal["8BITMIME", "SMTPUTF8", "SIZE"]
+
+
+class Trouble(Enum):
+    """What came instead of a reply."""
+
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    EOF = "eof"
+    RESET = "reset"
+    NONSENSE = "nonsense"  # a code outside 2-5 or in the wrong place, over-long, not a reply
+    TLS = "tls"  # a handshake or a certificate
+
+
+class Answer(Enum):
+    """What DNS said, where it did not say an address."""
+
+    NXDOMAIN = "nxdomain"
+    NO_ADDRESS = "no_address"  # no MX, and no address either
+    NULL_MX = "null_mx"
+    NO_MX_HOST = "no_mx_host"  # MX hosts that all definitely do not exist
+    TEMPORARY = "temporary"  # SERVFAIL, time-out, refused, lame, chain too long
+    OURSELVES = "ourselves"  # we are the best MX and nothing is left
+    REFUSED_SPACE = "refused_space"  # only addresses inside refused space
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table. enhanced: for a peer that gave none of that class; its class is the outcome's."""
+
+    enhanced: str
+    elsewhere: bool = False  # may another host be tried in this attempt?
+    lane: str = (
+        ""  # why to suspend when all hosts say so (events.SUSPEND_REASONS); "": the message's own trouble
+    )
+    ambiguous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """outcome: of the recipients concerned; elsewhere, lane: as in Row; close: the connection is done for."""
+
+    outcome: Outcome
+    elsewhere: bool = False
+    lane: str = ""
+    close: bool = False
+
+
+REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
+    ("greeting", 4): Row("4.3.2", elsewhere=True, lane="greeting"),
+    ("greeting", 5): Row("4.3.2", elsewhere=True, lane="greeting"),
+    ("ehlo", 4): Row("4.3.2", elsewhere=True, lane="greeting"),
+    ("ehlo", 5): Row("4.3.2", elsewhere=True, lane="greeting"),
+    ("starttls", 4): Row(
+        "4.7.4", elsewhere=True, lane="tls"
+    ),  # under require and verify; opportunistic: in clear
+    ("starttls", 5): Row("4.7.4", elsewhere=True, lane="tls"),
+    ("auth", 4): Row("4.7.0", elsewhere=True, lane="auth"),
+    ("auth", 5): Row("4.7.8", elsewhere=True, lane="auth"),
+    ("mail", 4): Row("4.0.0", elsewhere=True),
+    ("mail", 5): Row("5.0.0"),
+    ("rcpt", 4): Row("4.0.0", elsewhere=True),
+    ("rcpt", 5): Row("5.0.0"),
+    ("data", 4): Row("4.0.0"),
+    ("data", 5): Row("5.0.0"),
+    ("dot", 4): Row("4.0.0"),
+    ("dot", 5): Row("5.0.0"),
+}
+ROUTE_FAULT = Row("4.7.8", elsewhere=True, lane="auth")
+TOO_MANY_ROW = Row("4.5.3", elsewhere=True)
+
+TROUBLE: dict[str, Row] = {  # stage
+    "connect": Row("4.4.1", elsewhere=True, lane="connect"),
+    "greeting": Row("4.4.1", elsewhere=True, lane="greeting"),
+    "ehlo": Row("4.4.1", elsewhere=True, lane="greeting"),
+    "starttls": Row("4.7.5", elsewhere=True, lane="tls"),
+    "auth": Row("4.7.0", elsewhere=True, lane="auth"),
+    "mail": Row("4.4.2", elsewhere=True),
+    "rcpt": Row("4.4.2", elsewhere=True),
+    "data": Row("4.4.2"),
+    "dot": Row("4.4.2", ambiguous=True),
+}
+
+NONSENSE: dict[
+    str, Row
+] = {  # as 4yz at that stage, and the connection is closed; after the dot no reply was read
+    "greeting": Row("4.3.2", elsewhere=True, lane="greeting"),
+    "ehlo": Row("4.3.2", elsewhere=True, lane="greeting"),
+    "starttls": Row("4.7.4", elsewhere=True, lane="tls"),
+    "auth": Row("4.7.0", elsewhere=True, lane="auth"),
+    "mail": Row("4.5.0", elsewhere=True),
+    "rcpt": Row("4.5.0", elsewhere=True),
+    "data": Row("4.5.0"),
+    "dot": Row("4.5.0", ambiguous=True),
+}
+
+ANSWERS: dict[Answer, Row] = {
+    Answer.NXDOMAIN: Row("5.1.2"),
+    Answer.NO_ADDRESS: Row("5.4.4"),
+    Answer.NULL_MX: Row("5.1.10"),  # RFC 7505 section 3
+    Answer.NO_MX_HOST: Row("5.4.4"),
+    Answer.TEMPORARY: Row("4.4.3", lane="dns"),
+    Answer.OURSELVES: Row("5.4.6"),
+    Answer.REFUSED_SPACE: Row("4.4.4", lane="address"),
+}
+
+LACKING: dict[str, Row] = {  # the final verdict only when no host offers it: see combine
+    "8BITMIME": Row("5.6.3", elsewhere=True),
+    "SMTPUTF8": Row("5.6.7", elsewhere=True),
+    "SIZE": Row("5.3.4", elsewhere=True),
+}
+AGE = Row("4.4.7")
+UNSPEAKABLE = Row("4.3.0")
+NO_STARTTLS = Row("4.7.4", elsewhere=True, lane="tls")
+
+_ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
+
+
+def on_reply(stage: str, code: int, text: str, host: str = "") -> Ruling:
+    """A refusal at a stage ("greeting" to "dot"). A code that is no refusal there is nonsense."""
+    if code in ROUTE_FAULTS:
+        return _rule(ROUTE_FAULT, Reply(code, ROUTE_FAULT.enhanced, text), stage, host)
+    row = REPLIES.get((stage, code // 100))
+    if row is None:
+        return on_trouble(stage, Trouble.NONSENSE, f"unexpected reply: {code} {text}", host)
+    return _rule(row, reply_with(code, text, row.enhanced), stage, host, close=code == 421)
+
+
+def on_too_many(code: int, text: str, host: str = "") -> Ruling:
+    """452 or 552 to RCPT after at least one 250; stands until the next transaction speaks about them."""
+    return _rule(TOO_MANY_ROW, reply_with(code, text, TOO_MANY_ROW.enhanced), "rcpt", host)
+
+
+def on_trouble(stage: str, trouble: Trouble, text: str, host: str = "") -> Ruling:
+    """No reply at a stage ("connect" to "dot"); text says what happened. After the dot it is ambiguous."""
+    row = (NONSENSE if trouble is Trouble.NONSENSE else TROUBLE)[stage]
+    return _rule(row, Reply(0, row.enhanced, text), stage, host, close=True)
+
+
+def on_answer(answer: Answer, text: str) -> Ruling:
+    """DNS gave no address to connect to; text says which name was asked."""
+    row = ANSWERS[answer]
+    return _rule(row, Reply(0, row.enhanced, text), "dns", "")
+
+
+def on_lacking(capability: Capability, text: str, host: str) -> Ruling:
+    """The message needs what this host does not offer."""
+    row = LACKING[capability]
+    return _rule(row, Reply(0, row.enhanced, text), "capability", host)
+
+
+def on_no_starttls(text: str, host: str) -> Ruling:
+    """STARTTLS is required and not offered: the same as refused."""
+    return _rule(NO_STARTTLS, Reply(0, NO_STARTTLS.enhanced, text), "starttls", host)
+
+
+def on_unspeakable(text: str) -> Ruling:
+    """What we hold cannot be said as a command: our trouble, never the sender's fault (promise 2)."""
+    return _rule(UNSPEAKABLE, Reply(0, UNSPEAKABLE.enhanced, text), "mail", "")
+
+
+def on_age(last: Reply | None) -> Failed:
+    """Over give_up (the caller knows promise 11): Failed with the last reply, if there was any."""
+    return Failed(last or Reply(0, AGE.enhanced, "the time to deliver this message has run out"), "", "age")
+
+
+def delivered(code: int, text: str, host: str, dsn: bool) -> Delivered:
+    """2yz to the final dot; dsn: the peer offers DSN and was given NOTIFY and ORCPT."""
+    return Delivered(reply_with(code, text, "2.0.0"), host, dsn)
+
+
+def combine(earlier: Outcome | None, later: Outcome) -> Outcome:
+    """What stands of a recipient when a second host of the same attempt has spoken: the later word.
+
+    One exception: a host that lacks a capability does not fail what an earlier host deferred, for that one
+    may offer it. (The other order needs no rule: a later deferral replaces the failure.)
+    """
+    lacking = isinstance(later, Failed) and later.stage == "capability"
+    return earlier if lacking and isinstance(earlier, Deferred) else later
+
+
+def reply_with(code: int, text: str, default: str) -> Reply:
+    """A peer's reply. Its enhanced code is taken out of the text when its class is that of `default`; else
+    `default` is put beside it and the text stays whole."""
+    found = _ENHANCED.match(text)
+    if found is None or found[1] != default[0]:
+        return Reply(code, default, text)
+    enhanced = found[0]
+    lines = text.split("\n") if "\n" in text else (text,)
+    return Reply(code, enhanced, "\n".join(line.removeprefix(enhanced).strip() for line in lines))
+
+
+def _rule(row: Row, reply: Reply, stage: str, host: str, *, close: bool = False) -> Ruling:
+    outcome: Outcome
+    if row.enhanced[0] == "5":
+        outcome = Failed(reply, host, stage)
+    else:
+        outcome = Deferred(reply, host, stage, row.ambiguous)
+    return Ruling(outcome, row.elsewhere, row.lane, close)

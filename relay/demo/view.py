@@ -1,0 +1,123 @@
+"""How the audience sees it: a live table on a terminal, a line an event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from relay.demo.tale import Fate
+
+STYLES = {"accepted": "cyan", "deferred": "yellow", "delivered": "green", "bounced": "magenta"}
+KEPT = 6  # sentences below the table
+
+
+class View(Protocol):
+    """told: an event in words; depth: the queue as /metrics says it; all between open() and close()."""
+
+    def open(self) -> None: ...
+    def told(self, who: str, what: str) -> None: ...
+    def depth(self, states: dict[str, int]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Clock:
+    """Seconds since the curtain rose."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self._begun = time.monotonic()
+
+    def text(self) -> str:
+        return f"{time.monotonic() - self._begun:5.1f} s"
+
+
+class Lines:
+    """For pipes, files and CI logs."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console, self._clock = console, clock
+        self._last = ""
+
+    def open(self) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+    def told(self, who: str, what: str) -> None:
+        self._say(f"{who:<20} {what}")
+
+    def depth(self, states: dict[str, int]) -> None:
+        text = depth_text(states)
+        if text != self._last:
+            self._last = text
+            self._say(f"{'/metrics':<20} {text}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"{self._clock.text()}  {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class Screen:
+    """For a terminal: one row a letter, the queue depth, the last sentences."""
+
+    def __init__(self, console: Console, clock: Clock, fates: Iterable[Fate]) -> None:
+        self._clock, self._fates = clock, list(fates)
+        self._sentences: list[str] = []
+        self._depth = ""
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+
+    def open(self) -> None:
+        self._live.start()
+        self._refresh()
+
+    def close(self) -> None:
+        self._refresh()
+        self._live.stop()
+
+    def told(self, who: str, what: str) -> None:
+        self._sentences.append(f"{self._clock.text()}  {who}  {what}")
+        self._refresh()
+
+    def depth(self, states: dict[str, int]) -> None:
+        self._depth = depth_text(states)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._live.update(self._picture(), refresh=True)
+
+    def _picture(self) -> RenderableType:
+        table = Table(title="What becomes of each message", title_justify="left", expand=True)
+        for column in ("to", "the next hop there", "queue id", "tries", "now", "last reply"):
+            table.add_column(column, no_wrap=column in ("queue id", "now"))
+        for fate in self._fates:
+            now = Text(fate.state or "-", STYLES.get(fate.state, ""))
+            tries = str(fate.tries or "")
+            table.add_row(fate.letter.recipient, fate.letter.hop, fate.name, tries, now, fate.reply)
+        depth = Text(f"{self._clock.text()}  {self._depth}", "bold")
+        last = (Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._sentences[-KEPT:])
+        return Group(table, depth, *last)
+
+
+def depth_text(states: dict[str, int]) -> str:
+    """relay_queue_messages by state, as one line."""
+    return "relay_queue_messages: " + ", ".join(f"{count} {state}" for state, count in states.items())
+
+
+def show_bounce(console: Console, text: str) -> None:
+    """The words of the bounce that came back."""
+    if console.is_terminal:
+        console.print(Panel(Text(text.strip()), title="The bounce that came back to the shop", expand=False))
+        return
+    console.print("\nThe bounce that came back to the shop:\n", markup=False, highlight=False)
+    for line in text.strip().splitlines():
+        console.print(f"  | {line}", markup=False, highlight=False, soft_wrap=True)
+    console.print()

@@ -1,0 +1,66 @@
+"""How many sessions there are, in all and by client address, over all listeners; and who is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+
+
+class Admission(Generic[S]):
+    """Counts sessions. Bounded by `sessions`: only those admitted are remembered."""
+
+    def __init__(self, sessions: int, sessions_per_client: int) -> None:
+        self.sessions = sessions
+        self.sessions_per_client = sessions_per_client
+        self.closing = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._open: dict[S, str] = {}
+        self._clients: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, session: S, address: str) -> str:
+        """ "" and the session is counted, or the reason of events.session_refused."""
+        if self.closing:
+            return "closing"
+        if len(self._open) >= self.sessions:
+            return "sessions"
+        mine = self._clients.get(address, 0)
+        if mine >= self.sessions_per_client:
+            return "sessions_per_client"
+        self._open[session] = address
+        self._clients[address] = mine + 1
+        return ""
+
+    def release(self, session: S) -> bool:
+        """False: the session was turned away, or was released before."""
+        address = self._open.pop(session, None)
+        if address is None:
+            return False
+        left = self._clients[address] - 1
+        if left:
+            self._clients[address] = left
+        else:
+            del self._clients[address]
+        if not self._open:
+            self._wake()
+        return True
+
+    def all(self) -> list[S]:
+        return list(self._open)
+
+    async def emptied(self) -> None:
+        """Returns when no session is open."""
+        if self._open:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,238 @@
+"""The transport side of a session: admission, buffer, replies, pausing, time-outs, the end of the connection.
+
+What the bytes mean is the business of session.py. Replies collect in `replies` and leave in one write at the
+end of each run. Reading is paused while the client does not read its replies, while the spool is behind with
+the content, and while too much waits behind a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, cast
+
+from aiosmtpd.smtp import SMTP
+
+from relay.front.admission import Admission
+from relay.front.deadline import Deadline
+from relay.front.intake import Intake
+from relay.front.policy import plain_address
+from relay.front.replies import SHUTTING_DOWN, wire
+from relay.front.service import Service
+from relay.reply import Reply
+
+BUFFER_LIMIT = 64 * 1024  # octets that wait while BUSY before reading is paused
+PENDING_LIMIT = 512 * 1024  # octets of content not yet on disk before reading is paused
+COMMAND_TIME, DATA_TIME = 300.0, 180.0  # seconds without a byte (RFC 5321 4.5.3.2)
+CLOSING_TIME, SESSION_TIME = 30.0, 86400.0  # seconds for the last reply to leave; for a session in all
+RATE_WINDOW, RATE_OCTETS = 300.0, 30_000  # in DATA: at least so many octets in so many seconds
+
+TIMED_OUT = Reply(421, "4.4.2", "time-out, closing")
+CLOSING = Reply(421, *SHUTTING_DOWN)
+_REFUSALS = {
+    "closing": CLOSING,
+    "sessions": Reply(421, "4.7.0", "too many sessions, try again later"),
+    "sessions_per_client": Reply(421, "4.7.0", "too many sessions from your address, try again later"),
+}
+
+
+class State(IntEnum):
+    COMMAND = 0  # waits for a line
+    DATA = 1  # takes the message
+    BUSY = 2  # waits for a commit, or for a command's coroutine
+    CLOSING = 3  # the last reply is being written, or the connection is gone
+
+
+def template(hostname: str, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """The attributes aiosmtpd's constructor makes (with dir() and getmembers: 0.3 ms), for all sessions of a
+    loop."""
+    made = vars(SMTP(None, hostname=hostname, loop=loop))
+    return {name: value for name, value in made.items() if "stream" not in name and name != "_closed"}
+
+
+class Channel(SMTP):
+    """The base of Session, which gives it `advance` (take what is in the buffer) and the rest at the end."""
+
+    transport: asyncio.Transport | None
+
+    def __init__(  # not super().__init__: see template
+        self,
+        service: Service,
+        admission: Admission[Channel],
+        loop: asyncio.AbstractEventLoop,
+        made: Mapping[str, Any],
+    ) -> None:
+        self.__dict__.update(made)
+        self.loop = loop
+        self.service = service
+        self.admission = admission
+        self.address = ""  # of the client, without port
+        self.client = ""  # as logged
+        self.trusted = False
+        self.state = State.COMMAND
+        self.buffer = b""
+        self.at = 0  # what lies before is done with
+        self.replies: list[bytes] = []
+        self.intake: Intake | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.eof = False
+        self.stopping = False
+        self.choked = False  # the client does not read
+        self.held = False  # we do not read
+        self._octets = 0
+        self._window = (0.0, 0)  # of DATA: when it began, octets then
+
+    # --- the transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = plain_address(peer[0]) if peer else ""
+        self.client = f"unknown[{self.address}]"
+        service = self.service
+        refusal = self.admission.admit(self, self.address)
+        if refusal:
+            self.state = State.CLOSING
+            service.events.session_refused(service.listener, self.client, refusal)
+            self.transport.write(wire(_REFUSALS[refusal]))
+            self.transport.close()
+            return
+        self.deadline = Deadline(self.loop, COMMAND_TIME, self._tick)
+        self._ends = self.deadline.at - COMMAND_TIME + SESSION_TIME
+        self.trusted = service.trust.allows(self.address)
+        service.events.session_opened(service.listener, self.client)
+        self.transport.write(service.greeting)
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is State.CLOSING:
+            return
+        self.buffer = self.buffer + data if self.buffer else data
+        self._octets += len(data)
+        self.deadline.put(DATA_TIME if self.state is State.DATA else COMMAND_TIME)
+        self.advance()
+
+    def eof_received(self) -> bool:
+        """The client will send no more. What it sent is still answered: True keeps our side open for that."""
+        self.eof = True
+        self.advance()
+        return self.state is State.BUSY or self.choked
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.transport = None
+        self.state = State.CLOSING
+        self.drop_message()
+        if self.task is not None:
+            self.task.cancel()
+        if self.admission.release(self):
+            self.deadline.cancel()
+            self.service.events.session_closed(self.service.listener, self.client)
+
+    def pause_writing(self) -> None:
+        self.choked = True
+        self.deadline.put(COMMAND_TIME)
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        self.advance()
+
+    # --- for the session
+
+    def advance(self) -> None:
+        raise NotImplementedError
+
+    def drop_message(self) -> None:
+        """A message under way is given up; nothing of it stays."""
+        intake, self.intake = self.intake, None
+        if intake is not None:
+            intake.content.on_drain = None
+            intake.content.discard()
+
+    def begin_message(self, intake: Intake) -> None:
+        """Time, rate and pausing now follow this message."""
+        self.intake = intake
+        self.state = State.DATA
+        intake.content.on_drain = self._drained
+        self._window = (self.loop.time(), self._octets)
+
+    def say_last(self, reply: Reply) -> None:
+        """Say it and close; input is ignored from now on."""
+        self.replies.append(wire(reply))
+        self.leave()
+
+    def leave(self) -> None:
+        """Close after the replies that were collected."""
+        self.state = State.CLOSING
+        self.drop_message()
+
+    def stop(self) -> None:
+        """The relay shuts down. A message past its final dot (or a coroutine) is finished first."""
+        self.stopping = True
+        if self.state in (State.COMMAND, State.DATA):
+            self.say_last(CLOSING)
+            self.flush()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def flush(self) -> None:
+        """The end of a run: the replies leave in one write, a session that is over is closed."""
+        transport = self.transport
+        if transport is None:
+            self.replies.clear()
+            return
+        if self.replies:
+            transport.write(b"".join(self.replies))
+            self.replies.clear()
+        if self.state is State.CLOSING:
+            self.buffer = b""
+            self.deadline.put(CLOSING_TIME)
+            transport.close()
+        else:
+            self._regulate()
+
+    # --- pausing and time
+
+    def _regulate(self) -> None:
+        """Read or do not read."""
+        hold = self.choked or (self.state is State.BUSY and len(self.buffer) > BUFFER_LIMIT)
+        if self.intake is not None:
+            hold = hold or self.intake.content.pending > PENDING_LIMIT
+        if hold is self.held or self.transport is None or self.transport.is_closing():
+            return
+        self.held = hold
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self._window = (self.loop.time(), self._octets)
+            self.deadline.put(DATA_TIME if self.state is State.DATA else COMMAND_TIME)
+            self.transport.resume_reading()
+
+    def _drained(self) -> None:
+        if self.held:
+            self._regulate()
+
+    def _tick(self) -> None:
+        """Every some seconds: has the client's time run out? Time that we take ourselves does not count."""
+        if self.state is State.CLOSING or self.choked:
+            if self.deadline.passed:
+                self.abort()
+        elif self.held or (self.state is State.BUSY and self.task is None):
+            self.deadline.put(COMMAND_TIME)
+        elif self.deadline.passed or self._is_too_slow() or self.loop.time() > self._ends:
+            self.time_out()
+
+    def _is_too_slow(self) -> bool:
+        began, octets = self._window
+        if self.state is not State.DATA or self.loop.time() - began < RATE_WINDOW:
+            return False
+        self._window = (self.loop.time(), self._octets)
+        return self._octets - octets < RATE_OCTETS
+
+    def time_out(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+        self.say_last(TIMED_OUT)
+        self.flush()

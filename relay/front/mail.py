@@ -1,0 +1,98 @@
+"""The mail transaction of a session: from MAIL to the final dot (RFC 5321 section 3.3). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mailqueue.entry import Recipient
+from relay.envelope import Envelope
+from relay.front import received
+from relay.front.header import Facts
+from relay.front.params import MailParams
+
+if TYPE_CHECKING:
+    from relay.front.intake import Intake
+    from relay.front.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who EHLO or HELO said it is. client: "name[address]" as logged; origin: the `from` clause of our
+    Received."""
+
+    client: str
+    helo: str
+    extended: bool
+    origin: str
+
+
+def caller(client: str, address: str, helo: str, extended: bool) -> Caller:
+    origin = f"{received.helo_text(helo)} ({received.address_literal(address)})"
+    return Caller(client, helo, extended, origin)
+
+
+@dataclass(slots=True)
+class Mail:
+    """lanes: what Message takes; name: the queue id, "" before DATA; utf8: some address is not ASCII."""
+
+    caller: Caller
+    sender: str
+    params: MailParams
+    utf8: bool
+    lanes: dict[str, list[Recipient]] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)  # see recipient_key
+    name: str = ""
+    refused: int = 0  # recipients
+
+    def add(self, lane: str, recipient: Recipient, key: str) -> None:
+        """key: the recipient_key, which the caller has looked for in `seen`."""
+        self.seen.add(key)
+        group = self.lanes.get(lane)
+        if group is None:
+            self.lanes[lane] = [recipient]
+        else:
+            group.append(recipient)
+
+    @property
+    def protocol(self) -> str:
+        """RFC 3848; RFC 6531 section 4.3."""
+        if not self.caller.extended:
+            return "SMTP"
+        return "UTF8SMTP" if self.params.smtputf8 else "ESMTP"
+
+    def trace(self, service: Service, facts: Facts) -> bytes:
+        """The header lines that go on top: our Received, and what the configuration asks to add."""
+        only = next(iter(self.lanes.values()))[0].address if len(self.seen) == 1 else ""
+        now = service.wall()
+        lines = received.received_line(
+            self.caller.origin, service.hostname, self.protocol, self.name, only, now
+        )
+        if "date" in service.add_headers and not facts.has_date:
+            lines += received.date_line(now)
+        if "message-id" in service.add_headers and not facts.message_id:
+            lines += received.message_id_line(self.name, service.hostname)
+        return lines
+
+    def envelope(self, service: Service, intake: Intake) -> Envelope:
+        """What goes with the message; 8-bit and UTF-8 only where declared and real (design section 7)."""
+        params, facts = self.params, intake.facts
+        return Envelope(
+            self.sender,
+            params.envid,
+            params.ret,
+            params.eightbit and not intake.ascii,
+            params.smtputf8 and (self.utf8 or not facts.ascii),
+            self.caller.client,
+            self.caller.helo,
+            self.protocol,
+            service.listener,
+            "",
+            facts.message_id,
+        )
+
+
+def recipient_key(address: str) -> str:
+    """What makes two recipients one: the local part as it is, the domain in any case."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{domain.lower()}"

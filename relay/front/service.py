@@ -1,0 +1,77 @@
+"""What the sessions of one listener share: the configuration made ready for use, the queue, the routes, the
+events.
+
+A reload makes a new Service; sessions that are open keep the one they began with.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from mailqueue.entry import Accepted, Message
+from relay.config.model import Config, Listener
+from relay.front.intake import ContentWriter
+from relay.front.policy import Trust
+from relay.observe.events import Events
+
+
+class Space(Protocol):
+    """Of mailqueue: how much the spool can still take."""
+
+    @property
+    def free_bytes(self) -> int: ...
+    @property
+    def full(self) -> bool: ...
+
+
+class Spool(Protocol):
+    """What the front uses of mailqueue's Queue."""
+
+    def content(self) -> ContentWriter: ...
+    def submit(self, message: Message, done: Accepted) -> int: ...
+    def space(self) -> Space: ...
+
+
+class Routes(Protocol):
+    """What the front uses of the route table."""
+
+    def lane(self, sender: str, recipient: str) -> str: ...
+
+
+class Service:
+    """Read only; one per listener."""
+
+    def __init__(
+        self,
+        config: Config,
+        listener: Listener,
+        queue: Spool,
+        table: Routes,
+        events: Events,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """wall: seconds since the epoch. hostname: as configured, else the machine's name."""
+        self.listener = listener.address
+        self.hostname = config.hostname or socket.getfqdn()
+        self.origin = config.origin or self.hostname
+        self.limits = config.limits
+        self.trust = Trust(config.trusted_networks)
+        self.reject_bare = config.content.bare_newlines == "reject"
+        self.add_headers = frozenset(config.add_headers)
+        self.queue = queue
+        self.table = table
+        self.events = events
+        self.wall = wall
+        self.greeting = f"220 {self.hostname} ESMTP\r\n".encode()
+        self.helo = f"250 {self.hostname}\r\n".encode()
+        self.ehlo = self._ehlo()
+
+    def _ehlo(self) -> bytes:
+        """RFC 5321 4.1.1.1; the extensions: RFC 2920, 1870, 6152, 6531, 2034, 3461."""
+        size = f"SIZE {self.limits.message_size}"
+        lines = [self.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"]
+        text = [f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]
+        return ("\r\n".join(text) + "\r\n").encode()

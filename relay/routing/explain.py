@@ -1,0 +1,73 @@
+"""What `relay explain ADDRESS` shows about routing, as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay.routing.finding import Finding, Survey, judge
+from relay.routing.hosts import Hosts
+from relay.routing.resolve import Resolver
+from relay.routing.table import LanePolicy, RouteTable
+
+
+async def describe(table: RouteTable, resolver: Resolver, recipient: str, sender: str = "") -> dict[str, Any]:
+    """Where mail from `sender` ("" is the null sender) to `recipient` would go now; JSON-ready.
+
+    keys: recipient, sender, lane, route, kind, domain, port, tls, concurrency, messages_per_connection,
+    capture (text or None), verdict ("hosts", "failed", "deferred", "capture"), reply (text, "" with hosts),
+    and hosts: a list in the order of preference of {name, preference, port, implicit_tls, state, addresses,
+    refused: [{address, why}], text}; `state` as in finding.Finding, "dropped" for a host behind or beside our
+    own.
+    """
+    lane = table.lane(sender, recipient)
+    policy = table.policy(lane)
+    if policy is None:  # the table names only lanes that it knows
+        raise LookupError(f"the route table does not know its own lane {lane!r}")
+    facts = {"recipient": recipient, "sender": sender, **_policy_facts(policy)}
+    if policy.kind == "capture":
+        return {**facts, "verdict": "capture", "reply": "", "hosts": []}
+    survey = await resolver.survey(policy, complete=True)
+    return {**facts, **_verdict_facts(survey), "hosts": _host_facts(survey)}
+
+
+def _policy_facts(policy: LanePolicy) -> dict[str, Any]:
+    return {
+        "lane": policy.lane,
+        "route": policy.route,
+        "kind": policy.kind,
+        "domain": policy.domain,
+        "port": policy.port,
+        "tls": policy.tls,
+        "concurrency": policy.concurrency,
+        "messages_per_connection": policy.messages_per_connection,
+        "capture": str(policy.capture) if policy.capture else None,
+    }
+
+
+def _verdict_facts(survey: Survey) -> dict[str, Any]:
+    resolution = judge(survey)
+    if isinstance(resolution, Hosts):
+        return {"verdict": "hosts", "reply": ""}
+    permanent = resolution.reply.enhanced.startswith("5.")
+    return {"verdict": "failed" if permanent else "deferred", "reply": resolution.reply.line}
+
+
+def _host_facts(survey: Survey) -> list[dict[str, Any]]:
+    dropped = [
+        _finding_facts(finding, "ours" if finding.state == "ours" else "dropped")
+        for finding in survey.dropped
+    ]
+    return [_finding_facts(finding, finding.state) for finding in survey.findings] + dropped
+
+
+def _finding_facts(finding: Finding, state: str) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "preference": finding.preference,
+        "port": finding.port,
+        "implicit_tls": finding.implicit_tls,
+        "state": state,
+        "addresses": list(finding.addresses),
+        "refused": [{"address": address, "why": why} for address, why in finding.refused],
+        "text": finding.text,
+    }

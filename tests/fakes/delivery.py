@@ -1,0 +1,428 @@
+"""The neighbours of the scheduler, in memory: a queue that keeps its promises, a next hop that follows a
+script.
+
+`FakeQueue` has the surface of mailqueue.Queue that delivery uses and checks what it is told: an entry is
+settled once per lease. `FakeHop` is where connections go: it may be down, be full, or answer per recipient;
+it counts what was opened and remembers what arrived. Nothing here waits for real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakes.clock import FakeClock
+
+from mailqueue.entry import Entry, Loaded, Message, Recipient
+from relay.config.model import Config
+from relay.delivery.attempt import Conclusion
+from relay.delivery.job import Job, Verdict
+from relay.delivery.opening import OpenFailed
+from relay.envelope import Envelope, domain_of
+from relay.observe.events import Events
+from relay.outcome import Deferred, Delivered, Failed, Outcome
+from relay.reply import Reply
+from relay.routing.hosts import Host, Hosts, Resolution
+from relay.routing.table import LanePolicy
+from relay.routing.target import Target
+
+HOP = "hop.example"
+
+
+@dataclass
+class Waiting:
+    """One row: an entry's facts on disk."""
+
+    entry: Entry
+    due: float
+    leased: bool = False
+
+
+class FakeQueue:
+    """settled: (entry, remaining, keywords of settle) in order. rows: what is on disk."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.rows: dict[int, Waiting] = {}
+        self.lanes: dict[str, dict[int, None]] = defaultdict(dict)
+        self.claimed: set[str] = set()
+        self.settled: list[tuple[Entry, list[Recipient], dict[str, Any]]] = []
+        self.reports: list[Message] = []
+        self.quarantined: list[str] = []
+        self.takes: list[tuple[str, int, float]] = []
+        self.not_before: dict[str, float] = {}
+        self.admit: Callable[[str], bool] = lambda lane: False
+        self.unadmit: Callable[[str], None] = lambda lane: None
+        self.on_leased: Callable[[Entry], None] = lambda entry: None
+        self.on_due: Callable[[str], None] = lambda lane: None
+        self.on_wake: Callable[[], None] = lambda: None
+        self.unreadable: set[int] = set()
+        self._last = 0
+
+    def submit(self, lane: str, *addresses: str, content: bytes = b"hello\r\n", options: str = "") -> int:
+        """Accept a message with one lane, now durable; leased at once if admitted."""
+        self._last += 1
+        sender, now = "from@client.example", self.clock.time()
+        recipients = [Recipient(address, options) for address in addresses or (f"to@{lane[3:]}",)]
+        fields = (self._last, self._last, lane, True, 0, now, now, sender, len(content), recipients)
+        row = self.rows[self._last] = Waiting(Entry(*fields, meta=b"", content=content), now)
+        self.lanes[lane][self._last] = None
+        if self.admit(lane):
+            row.leased = True
+            self.on_leased(self._lease(row))
+        elif lane in self.claimed:
+            self.on_due(lane)
+        else:
+            self.on_wake()
+        return self._last
+
+    def take(self, lane: str, n: int, older_than: float = 0.0) -> asyncio.Future[list[Entry]]:
+        assert lane in self.claimed, f"take from {lane}, which nobody claimed"
+        self.takes.append((lane, n, older_than))
+        taken: list[Entry] = []
+        for number in list(self.lanes[lane]):
+            row = self.rows[number]
+            ready = row.entry.accepted < older_than if older_than else row.due <= self.clock.time()
+            if ready and not row.leased and len(taken) < n:
+                row.leased = True
+                taken.append(self._lease(row, content=None))
+        future: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, taken)
+        return future
+
+    def settle(
+        self,
+        entry: Entry,
+        remaining: Sequence[Recipient] = (),
+        *,
+        due: float = 0.0,
+        counted: bool = True,
+        reports: Sequence[Message] = (),
+        lane: str | None = None,
+    ) -> None:
+        row = self.rows[entry.id]
+        assert row.leased, f"entry {entry.id} is settled without a lease"
+        row.leased = False
+        self.settled.append(
+            (entry, list(remaining), {"due": due, "counted": counted, "reports": list(reports), "lane": lane})
+        )
+        self.reports += reports
+        if not remaining:
+            del self.rows[entry.id], self.lanes[entry.lane][entry.id]
+            return
+        row.entry.recipients = list(remaining)
+        row.entry.attempts += counted
+        row.entry.fresh = row.entry.fresh and not counted
+        row.due = due or row.due
+        if lane is not None:
+            del self.lanes[row.entry.lane][entry.id]
+            self.lanes[lane][entry.id] = None
+            row.entry.lane = lane
+            if lane in self.claimed:
+                self.on_due(lane)
+            else:
+                self.on_wake()
+
+    def load_now(self, entry: Entry) -> Loaded | None:
+        if entry.id in self.unreadable:
+            raise OSError("input/output error")
+        content = self.rows[entry.id].entry.content or b""
+        return Loaded(b"", entry.size, 0, data=content)
+
+    async def load(self, entry: Entry) -> Loaded | None:
+        return self.load_now(entry)
+
+    def quarantine(self, entry: Entry, reason: str) -> None:
+        self.quarantined.append(reason)
+        self.rows[entry.id].leased = False
+
+    def claim(self, n: int, now: float) -> list[str]:
+        found = [lane for lane in self.lanes if lane not in self.claimed and self._next(lane) <= now][:n]
+        self.claimed.update(found)
+        return found
+
+    def claim_lane(self, lane: str) -> None:
+        self.claimed.add(lane)
+        self.not_before.pop(lane, None)
+
+    def unclaim(self, lane: str, not_before: float = 0.0) -> None:
+        self.claimed.discard(lane)
+        self.not_before[lane] = not_before
+
+    def next_due(self, lane: str) -> float | None:
+        dues = [row.due for number in self.lanes[lane] if not (row := self.rows[number]).leased]
+        return min(dues, default=None)
+
+    def next_wake(self) -> float | None:
+        dues = [self._next(lane) for lane in self.lanes if lane not in self.claimed]
+        return min((due for due in dues if due != float("inf")), default=None)
+
+    @property
+    def leased(self) -> int:
+        return sum(row.leased for row in self.rows.values())
+
+    def _next(self, lane: str) -> float:
+        due = self.next_due(lane)
+        return float("inf") if due is None else max(due, self.not_before.get(lane, 0.0))
+
+    def _lease(self, row: Waiting, **changes: Any) -> Entry:
+        entry = row.entry
+        fields = {name: getattr(entry, name) for name in Entry.__slots__} | {"due": row.due} | changes
+        return Entry(**fields)
+
+
+class FakeLink:
+    """A connection to a FakeHop. It ends jobs when the hop says so (`FakeHop.answer`)."""
+
+    def __init__(self, hop: FakeHop, target: Target) -> None:
+        self.hop = hop
+        self.target = target
+        self.host = f"{target.name}[{target.address}]:{target.port}"
+        self.setup = 0.25
+        self.messages = 0
+        self.on_lost: Callable[[Any], None] | None = None
+        self.closed = False
+        self.past_dot = False
+        self.job: Job | None = None
+        self._done: Callable[[Any, Job, Verdict], None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.job is None and not self.closed
+
+    def start(self, job: Job, done: Callable[[Any, Job, Verdict], None]) -> None:
+        assert self.idle, "start on a connection that is not idle"
+        self.job, self._done = job, done
+        self.hop.started(self)
+
+    def finish(self, verdict: Verdict | None = None, closed: bool = False) -> None:
+        """The job ends as the hop's script says, or with `verdict` as it is."""
+        job, done = self.job, self._done
+        assert job is not None and done is not None
+        self.job, self._done = None, None
+        self.closed = closed
+        self.messages += 1
+        verdict = verdict or self.hop.judge(self, job)
+        done(self, job, verdict)
+
+    def close(self) -> None:
+        assert self.job is None, "close of a busy connection"
+        self._end()
+
+    def abort(self) -> None:
+        if self.job is not None:
+            stage = "dot" if self.past_dot else "data"
+            cut = Deferred(Reply(0, "4.4.2", "connection cut"), self.host, stage, ambiguous=self.past_dot)
+            self.job.results.update(dict.fromkeys(self.job.todo, cut))
+            self._end()
+            self.finish(Verdict(), closed=True)
+        else:
+            self._end()
+
+    def lose(self) -> None:
+        """The peer ends an idle connection."""
+        self._end()
+        if self.on_lost is not None:
+            self.on_lost(self)
+
+    def _end(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.hop.links.remove(self)
+
+    async def wait_closed(self) -> None:
+        assert self.closed
+
+
+@dataclass
+class FakeHop:
+    """down: openings fail so; dead: names of hosts that refuse; full: more connections than this are refused;
+    answers: recipient address -> its outcomes, one per attempt, the last for ever; hold: jobs end only by
+    `answer`."""
+
+    down: OpenFailed | None = None
+    full: int = 1000
+    hold: bool = False
+    answers: dict[str, list[Outcome]] = field(default_factory=dict)
+    dead: set[str] = field(default_factory=set)
+    opens: int = 0
+    most: int = 0
+    links: list[FakeLink] = field(default_factory=list)
+    busy: list[FakeLink] = field(default_factory=list)
+    arrived: list[str] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    sent: list[tuple[str, list[str]]] = field(default_factory=list)
+    by_host: Counter[str] = field(default_factory=Counter)
+    gate: asyncio.Event | None = None
+
+    async def open(self, target: Target, policy: LanePolicy) -> FakeLink:
+        self.opens += 1
+        self.by_host[target.name] += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        await asyncio.sleep(0)
+        if self.down is not None:
+            raise self.down
+        if target.name in self.dead:
+            raise refused(target.name)
+        if len(self.links) >= self.full:
+            raise refused(target.name)
+        link = FakeLink(self, target)
+        self.links.append(link)
+        self.most = max(self.most, len(self.links))
+        return link
+
+    def started(self, link: FakeLink) -> None:
+        assert link.job is not None
+        self.order.append(link.job.entry.id)
+        self.busy.append(link)
+        if not self.hold:
+            asyncio.get_running_loop().call_soon(self._answer, link)
+
+    def answer(self, n: int = 1) -> None:
+        """End the n oldest jobs."""
+        for link in self.busy[:n]:
+            self._answer(link)
+
+    def judge(self, link: FakeLink, job: Job) -> Verdict:
+        elsewhere = []
+        self.sent.append((job.entry.lane, [job.entry.recipients[index].address for index in job.todo]))
+        for index in job.todo:
+            address = job.entry.recipients[index].address
+            outcome = self._outcome(address, link)
+            job.results[index] = outcome
+            if isinstance(outcome, Delivered):
+                self.arrived.append(address)
+            if isinstance(outcome, Deferred) and outcome.stage in ("mail", "rcpt"):
+                elsewhere.append(index)
+        return Verdict(elsewhere=elsewhere, envelope=0.1, final=0.1)
+
+    def _outcome(self, address: str, link: FakeLink) -> Outcome:
+        script = self.answers.get(f"{address} {link.target.name}") or self.answers.get(address)
+        if script is None:
+            return Delivered(Reply(250, "2.0.0", "ok"), link.host)
+        return script.pop(0) if len(script) > 1 else script[0]
+
+    def _answer(self, link: FakeLink) -> None:
+        if link in self.busy:
+            self.busy.remove(link)
+        if link.job is not None:
+            link.finish()
+
+
+class FakeTable:
+    """Every domain its own lane, "mx:DOMAIN", unless `routes` says otherwise; gone: lanes without a
+    meaning."""
+
+    def __init__(self, concurrency: int = 20, per_connection: int = 100) -> None:
+        self.concurrency = concurrency
+        self.per_connection = per_connection
+        self.routes: dict[str, str] = {}
+        self.gone: set[str] = set()
+
+    def lane(self, sender: str, recipient: str) -> str:
+        domain = domain_of(recipient)
+        return self.routes.get(domain, f"mx:{domain}")
+
+    def policy(self, lane: str) -> LanePolicy | None:
+        if lane in self.gone:
+            return None
+        domain = lane.partition(":")[2]
+        return LanePolicy(
+            lane, "mx", "mx", domain, (), None, 25, "none", self.concurrency, self.per_connection
+        )
+
+
+class FakeResolver:
+    """Every lane goes to `names`, in this order, unless `resolution` is set."""
+
+    def __init__(self, *names: str) -> None:
+        hosts = [
+            Host(name, (f"192.0.2.{place + 1}",), 25, preference=place)
+            for place, name in enumerate(names or (HOP,))
+        ]
+        self.resolution: Resolution = Hosts(tuple(hosts))
+        self.asked = 0
+
+    async def hosts(self, policy: LanePolicy) -> Resolution:
+        self.asked += 1
+        return self.resolution
+
+
+class FakeReporter:
+    """Every failed, delayed or relayed round is reported in one line. wants: whether anybody is told at
+    all."""
+
+    limit = 100
+
+    def __init__(self) -> None:
+        self.wants = True
+        self.error: Exception | None = None
+        self.written: list[tuple[str, list[str], bytes]] = []
+
+    def renew(self, config: Config, table: object) -> None:
+        self.renewed = config
+
+    def wanted(self, entry: Entry, envelope: Envelope, conclusion: Conclusion) -> bool:
+        return self.wants
+
+    def write(
+        self,
+        entry: Entry,
+        envelope: Envelope,
+        conclusion: Conclusion,
+        content: bytes,
+        complete: bool,
+        now: float,
+    ) -> list[Message]:
+        if self.error is not None:
+            raise self.error
+        kinds = {"failed": conclusion.failed, "delayed": conclusion.delayed, "relayed": conclusion.relayed}
+        messages = []
+        for kind, results in kinds.items():
+            if results:
+                self.written.append((kind, [recipient.address for recipient, _ in results], content))
+                messages.append(Message("", {"mx:client.example": [Recipient(entry.sender)]}, kind.encode()))
+        return messages
+
+
+class FakeEvents(Events):
+    """told: (event, arguments) in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _EVENTS:
+            return lambda *arguments: self.told.append((name, arguments))
+        return super().__getattribute__(name)
+
+    def count(self, name: str) -> int:
+        return sum(event == name for event, _ in self.told)
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for event, arguments in self.told if event == name]
+
+
+_EVENTS = frozenset(
+    name
+    for kind in Events.__mro__[:-1]
+    for name, value in vars(kind).items()
+    if callable(value) and name[0] != "_"
+)
+
+
+def refused(host: str = HOP) -> OpenFailed:
+    return OpenFailed("connect", Reply(0, "4.4.1", "connection refused"), "connect", f"{host}[192.0.2.1]:25")
+
+
+def said(code: int, text: str, stage: str = "rcpt", host: str = HOP) -> Outcome:
+    """What a peer's reply makes of a recipient."""
+    if code < 400:
+        return Delivered(Reply(code, "2.0.0", text), host)
+    reply = Reply(code, f"{code // 100}.0.0", text)
+    return Failed(reply, host, stage) if code >= 500 else Deferred(reply, host, stage)

@@ -1,0 +1,128 @@
+"""Promise 4: bytes are carried, not rewritten; shown with real clients, a recording sink and a real Postfix."""
+
+from __future__ import annotations
+
+import email
+import smtplib
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from fakes.dns import SmallDnsThread
+from fakes.postfix import Postfix
+from fakes.relay_process import RelayProcess
+from fakes.sink import RecordingSink
+from fakes.tools import require_tool
+
+MAIL = sorted((Path(__file__).parents[1] / "fixtures/mail").glob("*.eml"))
+ROUNDS = 38  # of smtplib over all files; with the other clients more than 2,000 messages
+
+
+def below_received(content: bytes) -> bytes:
+    """The message without the relay's own Received header on top."""
+    assert content.startswith(b"Received: from ")
+    at = content.index(b"\r\n")
+    while content[at + 2 : at + 3] in b" \t":
+        at = content.index(b"\r\n", at + 2)
+    return content[at + 2 :]
+
+
+def as_sent(content: bytes) -> bytes:
+    """What a client puts on the wire for a file: the last line is always ended."""
+    return content if not content or content.endswith(b"\r\n") else content + b"\r\n"
+
+
+def send_smtplib(port: int, files: list[Path], recipient: str) -> int:
+    with smtplib.SMTP("127.0.0.1", port) as client:
+        client.ehlo()
+        for path in files:
+            options = ["BODY=8BITMIME", "SMTPUTF8"]
+            client.sendmail("app@sender.example", [recipient], path.read_bytes(), options)
+    return len(files)
+
+
+def send_swaks(port: int, path: Path, recipient: str) -> int:
+    command = [
+        require_tool("swaks", "swaks"), "--server", f"127.0.0.1:{port}", "--from", "app@sender.example",
+        "--to", recipient, "--data", f"@{path}", "--no-data-fixup", "--no-strip-from",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")
+    return 1
+
+
+def send_smtp_source(port: int, count: int, recipient: str) -> int:
+    command = [
+        require_tool("smtp-source", "postfix"), "-s", "10", "-m", str(count), "-l", "3000", "-N",
+        "-f", "app@sender.example", "-t", recipient, f"127.0.0.1:{port}",
+    ]  # fmt: skip
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    return count
+
+
+@pytest.fixture
+def sink() -> Iterator[RecordingSink]:
+    with RecordingSink() as sink:
+        yield sink
+
+
+def test_there_are_forty_shapes() -> None:
+    assert len({sha256(path.read_bytes()).digest() for path in MAIL}) >= 40
+
+
+def test_two_thousand_messages_arrive_byte_exact(sink: RecordingSink, tmp_path: Path) -> None:
+    """smtplib and swaks send every file, smtp-source its own; each arrives once, unchanged below our header."""
+    routes = [{"name": "all", "via": [f"127.0.0.1:{sink.port}"]}]
+    with RelayProcess(tmp_path, {"routes": routes}) as relay:
+        with ThreadPoolExecutor(4) as pool:
+            sent = sum(
+                pool.map(lambda _: send_smtplib(relay.smtp_port, MAIL, "lib@example.com"), range(ROUNDS))
+            )
+            swaks = sum(pool.map(lambda path: send_swaks(relay.smtp_port, path, "swaks@example.com"), MAIL))
+        made = send_smtp_source(relay.smtp_port, 400, "source@example.com")
+        assert sent + swaks + made >= 2000
+        sink.wait(sent + swaks + made, 120)
+        relay.wait_until(lambda: relay.waiting() == 0, "empty")
+    expected = Counter(sha256(as_sent(path.read_bytes())).hexdigest() for path in MAIL * ROUNDS)
+    arrived = Counter(sha256(below_received(m.content)).hexdigest() for m in sink.of("lib@example.com"))
+    assert arrived == expected
+    by_swaks = Counter(sha256(below_received(m.content)).hexdigest() for m in sink.of("swaks@example.com"))
+    assert by_swaks == Counter(sha256(as_sent(path.read_bytes())).hexdigest() for path in MAIL)
+    numbered = Counter(m.recipients[0] for m in sink.messages if m.recipients[0].endswith("source@example.com"))
+    assert len(numbered) == made
+    assert set(numbered.values()) == {1}
+
+
+def test_postfix_found_by_mx_takes_two_thousand(tmp_path: Path) -> None:
+    """A real Postfix behind an MX record of a DNS server accepts them all, none missing, none twice."""
+    with Postfix(domains=["example.com"]) as postfix:
+        zone = {"example.com": [("MX", "10 mx.example.com.")], "mx.example.com": [("A", "127.0.0.1")]}
+        with SmallDnsThread(zone) as dns:
+            config = {
+                "mx": {"port": postfix.port, "tls": "none"},
+                "dns": {"servers": [f"127.0.0.1:{dns.port}"]},
+            }
+            with RelayProcess(tmp_path, config) as relay:
+                with ThreadPoolExecutor(4) as pool:
+                    work = [[path] * 12 for path in MAIL] * 4
+                    sent = sum(
+                        pool.map(lambda files: send_smtplib(relay.smtp_port, files, "a@example.com"), work)
+                    )
+                assert sent >= 2000
+                postfix.wait(sent, 120)
+                relay.wait_until(lambda: relay.waiting() == 0, "empty")
+        mail = postfix.mail()
+    assert len(mail) == sent
+    ids = Counter(our_id(content) for content in mail)
+    assert len(ids) == sent
+
+
+def our_id(content: bytes) -> str:
+    """The queue id in the Received header of the relay: the second one from the top."""
+    received = email.message_from_bytes(content).get_all("Received", [])
+    ours = next(str(header) for header in received if "by relay.example" in str(header))
+    return ours.split(" id ")[1].split()[0]

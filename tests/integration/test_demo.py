@@ -1,0 +1,105 @@
+"""`relay demo` as people run it: a process, its exit code, what it says, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import smtplib
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 30.0  # s; what the demonstration may take
+
+
+def environment(directory: Path) -> Mapping[str, str]:
+    """A temporary directory of its own, so that what is left behind can be seen."""
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'queue'}",
+        "TMPDIR": str(directory),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@contextmanager
+def demo(directory: Path, *arguments: str, code: str = "") -> Iterator[subprocess.Popen[str]]:
+    """The process; killed at the end if it still runs. code: what to run before, as Python."""
+    start = f"{code}\nimport sys; from relay.cli.main import main; sys.exit(main(['demo', *sys.argv[1:]]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, *arguments],
+        cwd=ROOT, env=environment(directory), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ends_by_itself_with_every_fate_as_expected(tmp_path: Path) -> None:
+    """Exit 0 within 30 s, a line for each thing that happened, the bounce's words, no file left."""
+    with demo(tmp_path) as process:
+        text, _ = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, text
+    assert re.search(r"ada@quick\.example +accepted and on disk: queued as \w+", text)
+    assert re.search(r"ada@quick\.example +delivered: .* said 250 2\.0\.0 Kept", text)
+    assert len(re.findall(r"ben@busy\.example +kept for another try: .* said 451", text)) == 2
+    assert re.search(r"cleo@strict\.example +given up: .* said 550 5\.1\.1 No such user here", text)
+    assert re.search(r"/metrics +relay_queue_messages: .*[1-9]\d* deferred", text)
+    assert re.search(r"\n  \| .*cleo@strict\.example", text)
+    assert "All 5 fates as expected" in text
+    assert "\x1b" not in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_fate_is_exit_1(tmp_path: Path) -> None:
+    """When the slow next hop refuses instead, the demonstration says so and fails."""
+    spoil = """
+from dataclasses import replace
+from relay.demo import cast
+refuse = {"refusals": ("554 5.7.1 Not today",), "stubborn": True}
+cast.CAST = tuple(replace(each, **refuse) if each.pause else each for each in cast.CAST)
+"""
+    with demo(tmp_path, code=spoil) as process:
+        text, _ = process.communicate(timeout=LONGEST)
+    assert process.returncode == 1, text
+    assert "dan@slow.example: expected to be delivered at try 1, but is bounced after 1 (554" in text
+    assert "The relay's log ends:" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_stay_goes_on_until_it_is_interrupted(tmp_path: Path, name: str) -> None:
+    """--stay prints addresses that work; then a signal ends it with 0 and nothing is left."""
+    with demo(tmp_path, "--stay") as process:
+        assert process.stdout
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("Next hops:"):
+                break
+        host, port = re.findall(r"--server ([\d.]+):(\d+)", said)[0]
+        with smtplib.SMTP(host, int(port)) as client:
+            client.sendmail("me@orders.example", ["you@quick.example"], b"Subject: by hand\r\n\r\nhi\r\n")
+        for line in process.stdout:
+            if "you@quick.example" in line:
+                break
+        assert "delivered" in line
+        (url,) = re.findall(r"curl (\S+)", said)
+        with urllib.request.urlopen(url) as response:
+            assert b"relay_queue_messages{" in response.read()
+        (listing,) = re.findall(r"queue +(.*) queue list -c (.*)", said)
+        assert Path(listing[1]).exists()
+        process.send_signal(signal.Signals[name])
+        rest, _ = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, rest
+    assert list(tmp_path.iterdir()) == []
