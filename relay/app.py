@@ -23,9 +23,9 @@ from relay.admin.commands import Commands
 from relay.admin.control import Control
 from relay.admin.health import Health
 from relay.admin.web import Admin
-from relay.bounce.reporter import Reporter
 from relay.config.model import Config
 from relay.delivery.opening import Opening, open_connection
+from relay.delivery.reports import Reports
 from relay.delivery.scheduler import Scheduler
 from relay.front.admission import Admission
 from relay.front.channel import Channel
@@ -40,13 +40,6 @@ from relay.routing.table import RouteTable
 
 RESTART_ONLY = ("hostname", "spool", "listeners", "admin", "delivery", "shutdown_timeout")
 SETTLE_SHARE = 0.2  # of the shutdown timeout is kept for the last commit
-
-
-class SystemClock:
-    """time(): epoch seconds; monotonic(): seconds that only grow."""
-
-    time = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
 
 
 class StartFailed(Exception):
@@ -85,6 +78,7 @@ class App:
         self.health.queue = self.queue
         self.events.metrics.spool.watch(self.queue)
         self._route()
+        self.reports = Reports(self.config, self.table, self.events)
         self.scheduler = self._scheduler()
         commands = Commands(
             self.queue,
@@ -126,14 +120,11 @@ class App:
             self.table,
             self.resolver,
             self.events,
-            SystemClock(),
+            time,
             random.Random(),
             opener=partial(open_connection, opening=opening),
-            reporter=self._reporter(),
+            reporter=self.reports,
         )
-
-    def _reporter(self) -> Reporter:
-        return Reporter(self.config, self.table.lane, self.events)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -171,12 +162,10 @@ class App:
         self._route()
         self.events.metrics.configure(route_names(config), [item.address for item in self.config.listeners])
         self.events.log.configure(style=config.log.format, level=config.log.level)
-        self.scheduler.tools.settling.reporter = self._reporter()
+        self.reports.renew(self.config, self.table)
         self.scheduler.reload(self.config, self.table, self.resolver)
-        self._admission.limit, self._admission.per_client = (
-            config.limits.sessions,
-            config.limits.sessions_per_client,
-        )
+        self._admission.sessions = config.limits.sessions
+        self._admission.sessions_per_client = config.limits.sessions_per_client
         for listener, service in zip(self._listeners, self._services(), strict=True):
             listener.service = service
         await old.close()

@@ -47,11 +47,15 @@ class Envelope:
     @classmethod
     def unpack(cls, sender: str, meta: bytes) -> Envelope:
         """The reverse of pack; unknown keys (of a newer version) are ignored. ValueError when it is not JSON."""
-        facts = json.loads(meta) if meta else {}
-        return cls(sender, **{name: facts[name] for name in _META if name in facts})
+        facts = _decode(meta.decode()) if meta else {}
+        if not _KNOWN.issuperset(facts):
+            facts = {name: facts[name] for name in _META if name in facts}
+        return cls(sender, **facts)
 
 
 _META = tuple(name for name in Envelope.__slots__ if name != "sender")
+_KNOWN = frozenset(_META)
+_decode = json.JSONDecoder().decode
 _KEYS = tuple(f'"{name}":' for name in _META)
 _values = attrgetter(*_META)
 

@@ -85,8 +85,8 @@ class GroupCommit:
             self._loop.call_soon(self._run)
 
     async def drain(self) -> None:
-        """Returns when nothing waits and nothing is in flight, or when the queue has failed."""
-        if self.failure is None and (self._busy or self._has_work()):
+        """Returns when nothing waits and nothing is in flight; after a failure, when nothing is in flight."""
+        if self._busy or (self.failure is None and self._has_work()):
             self.kick()
             waiter = self._loop.create_future()
             self._idle.append(waiter)
@@ -134,6 +134,10 @@ class GroupCommit:
             if error is not None:
                 self._observer.spool_error("sync", error)
                 self.fail(error)
+            if (
+                self.failure is not None
+            ):  # perhaps of something else, meanwhile: those who wait have been told
+                self._tell_idle()
                 return
             self._in_flight = []
             self._observer.committed(time.perf_counter() - began, len(jobs))
@@ -230,7 +234,8 @@ class GroupCommit:
             self.tell(job.fail, refusal)
         if is_damage(error):
             self.tell(self.on_damage)
-        self._tell_idle()
+        if not self._busy:
+            self._tell_idle()
         self.tell(self._hooks.on_failed, error)
 
     # --- checkpoints
@@ -250,6 +255,8 @@ class GroupCommit:
             self._busy = False
             database.lent = False
             self._checkpointed(error)
+            if vacuum:
+                self._arm_quiet_timer()
 
         self._worker.call(work, done)
 
@@ -266,6 +273,7 @@ class GroupCommit:
             self._after_checkpoint()
         else:
             self.fail(error)
+            self._tell_idle()
 
     def _after_checkpoint(self) -> None:
         """Not _next(): a checkpoint that could not be complete must not be followed by another at once."""
@@ -284,5 +292,5 @@ class GroupCommit:
             return
         if self._busy or self._loop.time() - self._last_write < _QUIET:
             self._arm_quiet_timer()
-        elif self._database.log.size() > _QUIET_LOG:
+        elif self._database.log.size() > _QUIET_LOG or self._database.free_bytes() > _FREE_KEPT:
             self._checkpoint(vacuum=True)

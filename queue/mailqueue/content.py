@@ -41,7 +41,8 @@ class Content:
         self._finished: Finished | None = None
         self._submitted = False
         self._discarded = False
-        self.id = 0  # of the file, and so of the message; 0: no file
+        self.message = store.new_id()  # the id of the message to be, and the name of its file
+        self._filed = False  # there is a file, or there will be one
         self.size = 0
         self.error: OSError | None = None
         self.on_drain: Callable[[], None] | None = None
@@ -59,7 +60,7 @@ class Content:
     @property
     def is_large(self) -> bool:
         """It gets a file."""
-        return self.id != 0 or self.size > self._store.inline_limit
+        return self._filed or self.size > self._store.inline_limit
 
     @property
     def pending(self) -> int:
@@ -97,7 +98,7 @@ class Content:
             self._finish()
 
     def submit(self) -> None:
-        """From here on the queue owns it. QueueClosed when it was discarded; ValueError when submitted twice."""
+        """From here on the queue owns it. QueueClosed: it was discarded; ValueError: submitted twice."""
         if self._discarded:
             raise QueueClosed("this content was discarded")
         if self._submitted:
@@ -109,12 +110,11 @@ class Content:
         self._store.run(lambda: self._write(block), self._sent)
 
     def _take_block(self) -> bytes:
-        """What is buffered, now flying. The file's id is drawn here, on the loop."""
+        """What is buffered, now flying."""
         block = self.data
         self._flying = len(block)
         self._drop_buffer()
-        if not self.id:
-            self.id = self._store.new_id()
+        self._filed = True
         return block
 
     def _drop_buffer(self) -> None:
@@ -123,7 +123,7 @@ class Content:
     def _write(self, block: bytes) -> None:
         """In a thread."""
         if self._descriptor < 0:
-            self._descriptor = durable.create(self._store.path(self.id))
+            self._descriptor = durable.create(self._store.path(self.message))
         durable.write_all(self._descriptor, block)
         self._crc = crc32(block, self._crc)
 
@@ -178,8 +178,8 @@ class Content:
 
     def _clean_up(self) -> None:
         """Close and remove the file, if there is one."""
-        if not self.id:
+        if not self._filed:
             return
-        number, self.id = self.id, 0
+        self._filed = False
         descriptor, self._descriptor = self._descriptor, -1
-        self._store.remove([number], descriptor)
+        self._store.remove([self.message], descriptor)

@@ -1,4 +1,4 @@
-"""What operators see and do: the part of Queue that they use, from the command line and the control socket."""
+"""What operators see and do: the part of Queue behind the command line."""
 
 from __future__ import annotations
 

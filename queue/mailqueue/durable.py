@@ -39,7 +39,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def create(path: Path) -> int:
-    """A new file, readable and writable by its owner alone, open for writing. FileExistsError when it exists."""
+    """A new file for its owner alone, open for writing. FileExistsError when it exists."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
@@ -113,7 +113,7 @@ def rewrite(path: Path) -> None:
 
 
 def rewrite_in_place(path: Path) -> None:
-    """The same without a copy, when there is no room for one: every block is read and written back as it is."""
+    """The same without room for a copy: every block is read and written back as it is."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         offset = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -22,6 +23,32 @@ class Observer(Protocol):
         are now HELD because it happened too often; orphans: content files without a message that were
         removed.
         """
+
+
+class ShieldedObserver:
+    """Passes everything on; what the other one raises is reported to the loop and disturbs nothing."""
+
+    def __init__(self, other: Observer, report: Callable[[dict[str, object]], None]) -> None:
+        self._other = other
+        self._report = report
+
+    def _tell(self, function: Callable[..., None], *args: object) -> None:
+        try:
+            function(*args)
+        except Exception as error:  # reported with its traceback
+            self._report({"message": "the observer of the mail queue failed", "exception": error})
+
+    def committed(self, seconds: float, entries: int) -> None:
+        self._tell(self._other.committed, seconds, entries)
+
+    def spool_error(self, operation: str, error: BaseException) -> None:
+        self._tell(self._other.spool_error, operation, error)
+
+    def quarantined(self, name: str, reason: str) -> None:
+        self._tell(self._other.quarantined, name, reason)
+
+    def recovered(self, possibly_delivered: int, held: int, orphans: int) -> None:
+        self._tell(self._other.recovered, possibly_delivered, held, orphans)
 
 
 class SilentObserver:

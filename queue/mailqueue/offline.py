@@ -15,7 +15,7 @@ from mailqueue.spool import Queue
 
 
 class OfflineQueue:
-    """A context manager. Opening it is a start like any other: what was in flight at a crash is taken back."""
+    """A context manager. It opens like any queue: what was in flight at a crash is taken back."""
 
     def __init__(self, path: Path, options: Options = Options(), observer: Observer | None = None) -> None:  # noqa: B008
         """Raises SpoolLocked when a daemon runs, SpoolFormat, SpoolUnusable; never creates a spool."""

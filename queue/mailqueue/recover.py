@@ -66,7 +66,7 @@ class Opening:
         self.found = Recovery()
 
     def run(self) -> Database:
-        """The database, ready for use. SpoolFormat, SpoolUnusable; sqlite3.Error and OSError for a sick disk."""
+        """The database, ready for use. SpoolFormat; sqlite3.Error and OSError for a sick disk."""
         known = check_format(self._spool)
         clean = durable.remove_durably(self._spool / "clean")
         if known and not self._path.exists():

@@ -59,7 +59,7 @@ def accepted_at(message: int) -> float:
 
 
 def milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
+    return round(seconds * 1000)
 
 
 def clamp(due: int, now: int) -> int:

@@ -85,7 +85,8 @@ class Schedule:
 
     def claim(self, db: sqlite3.Connection, n: int, now: int) -> list[str]:
         """Up to n lanes that are due, earliest first, from now on claimed."""
-        limit = n + len(self._unwritten)
+        self._told = None  # what was said about the next lane may be about one of these
+        limit = n + len(self._unwritten) + len(self._unclaimed)
         rows = db.execute(_OFFERED, (now, limit)).fetchall()
         rows += db.execute(_OFFERED_FAR, (now + FAR, NEVER, limit)).fetchall()
         lanes = [lane for (lane,) in rows if lane not in self._claimed and lane not in self._unclaimed][:n]

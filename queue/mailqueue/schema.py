@@ -52,7 +52,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         db.execute(f"PRAGMA page_size={PAGE_SIZE}")
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
         db.execute("PRAGMA secure_delete=OFF")
-        db.execute("PRAGMA journal_mode=WAL")
+        if db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            raise sqlite3.OperationalError("its file system cannot hold a write-ahead log")
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA wal_autocheckpoint=0")
         db.execute("PRAGMA temp_store=MEMORY")

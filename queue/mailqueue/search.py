@@ -20,7 +20,7 @@ END = 2**63 - 1
 
 
 class _Source:
-    """One way to walk the entries in the order of their ids: an index (or none) and the condition it serves."""
+    """One way to walk the entries by id: an index (or none) and the condition it serves."""
 
     def __init__(self, index: str, condition: str, params: tuple[object, ...]) -> None:
         self._from = (

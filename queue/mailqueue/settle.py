@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mailqueue.accept import Accept
 from mailqueue.entry import Entry, Recipient, State
 from mailqueue.leases import Leases, Mark
-from mailqueue.rows import entry_check, pack_recipients
+from mailqueue.rows import entry_check, milliseconds, pack_recipients
 from mailqueue.transaction import Transaction
 
 
@@ -26,12 +26,12 @@ class Settle:
         reports: Sequence[Accept],
         lane: str,
     ) -> None:
-        """due in ms, 0: as it was. The recipients are packed when written: do not change them after settling."""
+        """due in ms, 0: as it was. Recipients are packed when written: do not change them after this."""
         self.refusable = False
         self._leases = leases
         self._entry = entry
         self._remaining = remaining
-        self._due = due or int(entry.due * 1000)
+        self._due = due or milliseconds(entry.due)
         self._counted = counted
         self._reports = reports
         self._lane = lane

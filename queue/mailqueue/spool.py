@@ -45,7 +45,7 @@ class Queue(Desk):
         self._leases = parts.writer.leases
         self._schedule = parts.writer.schedule
         self._store = parts.store
-        self._observer = parts.observer
+        self._observer: Observer = parts.observer
         self._now = parts.now
         self._database = parts.database
         self._closing = False
@@ -86,7 +86,7 @@ class Queue(Desk):
         content = message.content
         size = len(content) if isinstance(content, bytes) else content.size
         large = isinstance(content, Content) and content.is_large
-        number = self._number(content)
+        number = self._parts.ids.new() if isinstance(content, bytes) else content.message
         job = Accept(number, message, size, done)
         if isinstance(content, Content):
             content.submit()
@@ -102,13 +102,6 @@ class Queue(Desk):
         else:
             self._commit.add(job.store_small(content))
         return number
-
-    def _number(self, content: Content | bytes) -> int:
-        """A large content has, or gets here, the id its file is named by."""
-        if isinstance(content, bytes) or not content.is_large:
-            return self._parts.ids.new()
-        content.id = content.id or self._parts.ids.new()
-        return content.id
 
     def _refusal(self, size: int) -> Exception | None:
         if self._closing:
@@ -136,7 +129,7 @@ class Queue(Desk):
             self._commit.tell(job.fail, QueueFailed(f"the content could not be written: {error}"))
 
     async def accept(self, message: Message) -> int:
-        """submit(), awaited: the id, or NoSpace, QueueClosed, QueueFailed. Cancelling does not take it back."""
+        """submit(), awaited: the id, or its errors raised. Cancelling does not take it back."""
         future: asyncio.Future[int] = self._parts.loop.create_future()
 
         def done(number: int, error: Exception | None) -> None:
@@ -201,12 +194,12 @@ class Queue(Desk):
         return job.store_small(message.content)
 
     def quarantine(self, entry: Entry, reason: str) -> None:
-        """Put a leased entry's message aside, because its content turned out to be damaged while it was read."""
+        """Put a leased entry's message aside: its content turned out to be damaged while it was read."""
         self._leases.give_back(entry)
         self._add(Quarantine(entry.message, reason, entry, self._observer.quarantined))
 
     def load_now(self, entry: Entry) -> Loaded | None:
-        """Meta and content of a leased entry, read at once. None: damaged, quarantined, the lease has ended."""
+        """Meta and content of a leased entry, read at once. None: damaged, quarantined, lease over."""
         with self._parts.readable():
             found = load(self._database.reading, entry.message, self._store.path(entry.message))
         return self._trusted(entry, found)
@@ -227,7 +220,7 @@ class Queue(Desk):
     # --- lanes
 
     def claim(self, n: int, now: float) -> list[str]:
-        """Up to n lanes with something due by `now`, earliest first; they are the caller's until unclaim()."""
+        """Up to n lanes with something due by `now`, earliest first: the caller's until unclaim()."""
         with self._parts.readable():
             lanes = self._schedule.claim(self._database.reading, n, milliseconds(now))
         if lanes:

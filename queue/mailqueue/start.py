@@ -18,7 +18,7 @@ from mailqueue.hooks import Hooks
 from mailqueue.ids import Ids
 from mailqueue.leases import Leases
 from mailqueue.lock import Lock
-from mailqueue.observer import Observer
+from mailqueue.observer import Observer, ShieldedObserver
 from mailqueue.options import Options
 from mailqueue.orphans import Sweep, sweep
 from mailqueue.reader import Reader
@@ -169,6 +169,7 @@ def start(
 ) -> Parts:
     """On the event loop."""
     loop = asyncio.get_running_loop()
+    observer = ShieldedObserver(observer, loop.call_exception_handler)
     ids = Ids(owned.found.last, now)
     writer = Writer(owned.database, hooks, ids, Leases(options.memory), lambda: int(now() * 1000))
     path = owned.database.path

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-BLOCK = 64 * 1024  # octets
+BLOCK = 32 * 1024  # octets; in base64 less than the 64 KiB that line readers commonly take
 
 
 class Unstuffer:

@@ -18,7 +18,9 @@ _LAST = 253_402_300_799.0  # the end of year 9999
 
 def plain(text: str, limit: int = VALUE) -> str:
     """One line of printable text: others become blanks, blanks are collapsed, the end is cut off."""
-    visible = "".join(character if _visible(character) else " " for character in text[: 4 * limit])
+    visible = text[: 4 * limit]
+    if not (visible.isascii() and visible.isprintable()):
+        visible = "".join(each if _visible(each) else " " for each in visible)
     line = " ".join(visible.split())
     return line if len(line) <= limit else line[: limit - 3].rstrip() + "..."
 
@@ -29,13 +31,21 @@ def _visible(character: str) -> bool:
 
 def escaped(text: str) -> str:
     """ASCII: other characters as \\x{HEX}, the way RFC 6533 section 3 writes them."""
-    return "".join(each if each.isascii() else f"\\x{{{ord(each):X}}}" for each in text)
+    return text if text.isascii() else "".join(each if each.isascii() else _hex(each) for each in text)
+
+
+def _hex(character: str) -> str:
+    return f"\\x{{{ord(character):X}}}"
 
 
 def field(name: str, value: str, utf8: bool = False) -> str:
     """ "Name: value", folded at blanks; lines end with LF. Without utf8 it is ASCII."""
     line = plain(value)
-    words = [piece for word in (line if utf8 else escaped(line)).split(" ") for piece in _pieces(word)]
+    if not utf8:
+        line = escaped(line)
+    if line and len(name) + 2 + len(line) <= 76:
+        return f"{name}: {line}"
+    words = [piece for word in line.split(" ") for piece in _pieces(word)]
     lines = [f"{name}:"]
     for word in words:
         if len(lines[-1]) + 1 + len(word) > 76 and lines[-1] != f"{name}:":
@@ -50,6 +60,8 @@ def _pieces(word: str) -> list[str]:
 
 def address(text: str) -> str:
     """An envelope address without anything that could end a line; cut at ADDRESS octets."""
+    if text.isascii() and text.isprintable():
+        return text[:ADDRESS].strip()
     kept = "".join(each for each in text if each == " " or _visible(each))
     return kept.encode()[:ADDRESS].decode(errors="ignore").strip()
 
@@ -61,9 +73,7 @@ def typed_address(text: str, utf8: bool = False) -> str:
         return f"rfc822; {safe}"
     if utf8:
         return f"utf-8; {safe}"
-    encoded = "".join(
-        each if "!" <= each <= "~" and each not in "\\+=" else f"\\x{{{ord(each):X}}}" for each in safe
-    )
+    encoded = "".join(each if "!" <= each <= "~" and each not in "\\+=" else _hex(each) for each in safe)
     return f"utf-8; {encoded[:ADDRESS]}"
 
 

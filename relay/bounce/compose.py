@@ -17,7 +17,7 @@ from relay import wire
 from relay.bounce import clean, original
 from relay.bounce.policy import RETURN_CAP, Kind
 from relay.bounce.status import Facts, delivery_status
-from relay.bounce.text import SUBJECTS, letter
+from relay.bounce.text import letter, subject
 from relay.envelope import Envelope
 from relay.outcome import Outcome
 
@@ -50,7 +50,15 @@ def compose(
     most octets of content that are returned in full.
     """
     facts = Facts(
-        kind, hostname, now, queue_id, envelope, accepted, tuple(results), give_up, to or envelope.sender
+        kind=kind,
+        hostname=clean.escaped(clean.plain(hostname, 100)),
+        now=now,
+        queue_id=clean.plain(queue_id, 100),
+        envelope=envelope,
+        accepted=accepted,
+        results=tuple(results),
+        give_up=give_up,
+        to=to or envelope.sender,
     )
     full = kind == "failed" and envelope.ret == "FULL"
     source = original.read(content, complete, full, cap)
@@ -76,12 +84,12 @@ def _returned(facts: Facts, source: original.Original, full: bool) -> str:
 
 
 def _header(facts: Facts, source: original.Original, boundary: str, message_id: str) -> bytes:
-    host = clean.plain(facts.hostname, 253)
+    host = facts.hostname
     lines = [
         f"Date: {clean.date(facts.now)}",
         f'From: "Mail relay at {host}" <MAILER-DAEMON@{host}>',
         f"To: <{clean.address(facts.to)}>",
-        f"Subject: {SUBJECTS[facts.kind]}",
+        f"Subject: {subject(facts)}",
         f"Message-ID: <{clean.plain(message_id, 500).strip('<>')}>",
         "Auto-Submitted: auto-replied",  # RFC 3834 section 5
     ]
@@ -134,7 +142,7 @@ def _status_part(facts: Facts) -> bytes:
 
 
 def _original_part(facts: Facts, source: original.Original) -> bytes:
-    """message/rfc822 for all of it; else the headers, encoded where they are not plain (RFC 6522 section 4)."""
+    """message/rfc822 for all of it; else the headers, encoded where they are not ASCII (RFC 6522 4)."""
     if source.content is not None:
         kind = "message/rfc822" if source.headers.isascii() or not facts.utf8 else "message/global"
         encoding = "7bit" if source.content.isascii() else "8bit"
@@ -162,7 +170,7 @@ def _is_utf8(octets: bytes) -> bool:
 
 def _unused(boundary: str, parts: Sequence[bytes]) -> bytes:
     """A boundary that occurs in no part: the given one, or one derived from it and them."""
-    candidate = boundary if _BOUNDARY.fullmatch(boundary) else "report"
+    candidate = boundary if _BOUNDARY.fullmatch(boundary) else "=_report"
     everything = b"\r\n".join(parts)
     while (line := candidate.encode()) in everything:
         candidate = sha256(line + everything).hexdigest()[:40]

@@ -29,7 +29,7 @@ class Plan:
 
 
 def wants(recipient_options: str, kind: Kind) -> bool:
-    """Is a report wanted for this recipient? Without NOTIFY: of failures and delays (RFC 3461 section 4.1)."""
+    """Is a report wanted for this recipient? Without NOTIFY: of failures and delays (RFC 3461 4.1)."""
     notify = options.parse(recipient_options).notify
     return _WORD[kind] in (notify or ("FAILURE", "DELAY"))
 

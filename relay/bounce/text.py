@@ -15,12 +15,23 @@ from relay.reply import Reply
 SHOWN = 50  # recipients described one by one; a report to a thousand is read by nobody
 WIDTH = 72
 
-SUBJECTS = {
+_TO_POSTMASTER = (
+    "The message names no sender it could be returned to; most often it is itself a report about another "
+    "message. You get this as the postmaster."
+)
+_SUBJECTS = {
     "failed": "Your message could not be delivered",
     "delayed": "Your message is delayed",
     "delivered": "Your message was delivered",
     "relayed": "Your message was passed on",
 }
+
+
+def subject(facts: Facts) -> str:
+    """The Subject of the report."""
+    if not facts.envelope.sender:
+        return "A message without a sender could not be delivered"
+    return _SUBJECTS[facts.kind]
 
 
 def letter(facts: Facts, original: Original, returned: str) -> str:
@@ -35,8 +46,7 @@ def letter(facts: Facts, original: Original, returned: str) -> str:
         more = len(facts.results) - SHOWN
         blocks.append(_wrapped(f"And {more} more; the attached report lists all of them."))
     if facts.kind == "failed" and not facts.envelope.sender:
-        text = "The message came without a sender to return it to (most often it is itself a report), so you, the"
-        blocks.append(_wrapped(f"{text} postmaster, get it."))
+        blocks.append(_wrapped(_TO_POSTMASTER))
     if returned:
         blocks.append(_wrapped(returned))
     blocks.append(_wrapped(f"For those who run the mail system: the queue id is {facts.queue_id}."))
@@ -45,11 +55,12 @@ def letter(facts: Facts, original: Original, returned: str) -> str:
 
 def _opening(facts: Facts) -> str:
     many = len(facts.results) > 1
-    whom = f"{len(facts.results)} recipients" if many else "the recipient below"
+    message = "Your message" if facts.envelope.sender else "A message"
+    whom = f"the {len(facts.results)} recipients" if many else "the recipient below"
     below = " listed below" if many else ""
     if facts.kind == "failed":
         them = "them" if many else "this recipient"
-        return f"Your message could not be delivered to {whom}{below}. It will not be tried again for {them}."
+        return f"{message} could not be delivered to {whom}{below}. It will not be tried again for {them}."
     if facts.kind == "delayed":
         until = f" until {clean.date(facts.give_up)}" if facts.give_up else ""
         text = (
@@ -92,7 +103,7 @@ def _words(facts: Facts, outcome: Outcome) -> list[str]:
         )
     who = f"{host_name(outcome.host)} " if outcome.host else "The server "
     return [
-        f"    {clean.plain(who)} said:",
+        f"    {clean.plain(who, 253)} said:",
         *(_wrapped(line, " " * 8) for line in _reply_lines(outcome.reply)),
     ]
 

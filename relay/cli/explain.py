@@ -86,9 +86,9 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _host(host: dict[str, Any]) -> Iterator[str]:
-    preference = "" if host["preference"] is None else f" (preference {host['preference']})"
+    preference = f" (preference {host['preference']})" if host["preference"] else ""
     note = f": {printable(host['text'])}" if host["text"] else ""
-    used = "" if host["state"] == "ok" else f" [{host['state']}]"
+    used = "" if host["state"] == "usable" else f" [{host['state']}]"
     yield f"  host       {printable(host['name'])} port {host['port']}{preference}{used}{note}"
     for address in host["addresses"]:
         yield f"               {address}"

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from mailqueue.errors import QueueError, SpoolLocked
 from relay.app import App, StartFailed
 from relay.cli import exits
-from relay.config.load import ConfigErrors, load, warnings
+from relay.config.checks import warnings
+from relay.config.load import load
 from relay.config.model import Config
+from relay.config.problem import ConfigErrors
 from relay.observe.bridge import bridged
 from relay.observe.events import Events
 from relay.observe.log import Log

@@ -149,6 +149,7 @@ class Retry(Section):
     jitter: Number = Field(default=0.2, ge=0, le=0.9)
     give_up: Duration = 5 * 86400.0
     warn_after: DurationOrNever = None
+    after_crash: Duration = 60.0  # what was in flight when the relay crashed waits this long
 
 
 class Limits(Section):

@@ -42,7 +42,8 @@ class Carrier:
             loaded = self._load(lease)
             if loaded is None:
                 lane.tools.settling.forget()
-                return lane.links.put_back(link, lane.takes)
+                lane.links.put_back(link, lane.takes)
+                return lane.links.rest(link)
             job = Job(lease.entry, Envelope.unpack(lease.entry.sender, loaded.meta), loaded, lease.todo)
             self._start(job, lease, link)
         except Exception as error:
@@ -87,6 +88,7 @@ class Carrier:
         if lane.tools.pool.crowded:
             lane.tools.pool.serve()
         lane.pump()
+        lane.links.rest(link)
 
     def _ended(self, attempt: Attempt, verdict: Verdict, target: Target | None) -> None:
         lane, settling = self.lane, self.lane.tools.settling

@@ -90,10 +90,15 @@ class Links:
             return self._gone(link)
         worn = link.messages >= self.policy.messages_per_connection or link in self.stale
         if keep and not worn and not self._yields():
-            self._park(link)
+            self.idle.append(link)
         else:
             link.close()
             self._gone(link)
+
+    def rest(self, link: Link) -> None:
+        """After put_back and a pump: if nobody used it again, others may know that it is idle."""
+        if link not in self.busy and link in self.targets:
+            self.tools.pool.park(link, self.owner, self.tools.clock.monotonic())
 
     def give_up(self, link: Link) -> None:
         """Close an idle connection."""
@@ -130,8 +135,10 @@ class Links:
             self.choices = choices
             self.targets[link] = target
             self.tools.events.connection_opened(self.policy.route)
-            self._park(link)
+            link.on_lost = self._lost
+            self.idle.append(link)
             self.owner.opened()
+            self.rest(link)
         self.tools.pool.serve()
 
     async def _reach(self) -> tuple[Link, Target | None, int]:
@@ -144,11 +151,6 @@ class Links:
             return error.trouble
         self.tools.events.bug("opening", error)
         return Trouble("connect", Reply(0, "4.3.0", "internal error, will try again"))
-
-    def _park(self, link: Link) -> None:
-        link.on_lost = self._lost
-        self.idle.append(link)
-        self.tools.pool.park(link, self.owner, self.tools.clock.monotonic())
 
     def _yields(self) -> bool:
         """True when other lanes have no connection at all and this one has several."""

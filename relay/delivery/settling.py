@@ -100,18 +100,40 @@ class Settling:
     def end(self, attempt: Attempt, route: str, lane: Waiting) -> None:
         """An attempt that counts is over; every recipient of lease.todo has a result in the job."""
         lease, job = attempt.lease, attempt.job
-        entry = lease.entry
-        if len(job.results) < len(lease.todo):
+        entry, outcomes = lease.entry, job.results
+        if len(outcomes) < len(lease.todo):
             complete(attempt)
-        results = [(entry.recipients[index], outcome) for index, outcome in sorted(job.results.items())]
+        now, delay = self.clock.monotonic(), self.clock.time() - entry.accepted
+        in_hand, waited = now - lease.since, attempt.started - lease.since - attempt.setup
+        stages = (
+            delay - in_hand if delay > in_hand else 0.0,
+            waited if waited > 0.0 else 0.0,
+            attempt.setup,
+            now - attempt.started,
+        )
+        recipients = entry.recipients
+        if not lease.move and _plain(outcomes):
+            return self._delivered(entry, route, delay, stages, outcomes)
+        results = [(recipients[index], outcome) for index, outcome in sorted(outcomes.items())]
         conclusion = self._conclude(lease, results)
-        now, wall = self.clock.monotonic(), self.clock.time()
-        delay = max(wall - entry.accepted, 0.0)
-        before = max(delay - (now - lease.since), 0.0)
-        waited = max(attempt.started - lease.since - attempt.setup, 0.0)
-        stages = (before, waited, attempt.setup, now - attempt.started)
         self._tell(entry, route, conclusion, delay, stages)
         self._settle(Ending(entry, job.envelope, job.loaded, conclusion, lane, lease.move))
+
+    def _delivered(
+        self,
+        entry: Entry,
+        route: str,
+        delay: float,
+        stages: tuple[float, float, float, float],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """The ordinary end, kept short: what `conclude` would say of an entry that all got. Hot."""
+        recipients, events = entry.recipients, self.events
+        told = [(recipients[index].address, outcome) for index, outcome in outcomes.items()]
+        events.attempted(entry.name, route, entry.sender, told, max(delay, 0.0), stages)
+        self.queue.settle(entry)
+        self.held -= 1
+        events.removed(entry.name)
 
     def rescue(self, attempt: Attempt) -> None:
         """When even `end` fails: nobody is lost, whoever got the message gets no second one."""
@@ -160,8 +182,8 @@ class Settling:
             self.events.bug("delivery", error)
             conclusion = self._unreported(entry, conclusion)
             return self._store(Ending(entry, Envelope(), None, conclusion, lane, move), ())
-        delay = max(self.clock.time() - entry.accepted, 0.0)
-        self._tell(entry, route, conclusion, delay, (delay, 0.0, 0.0, 0.0))
+        delay = self.clock.time() - entry.accepted
+        self._tell(entry, route, conclusion, delay, (max(delay, 0.0), 0.0, 0.0, 0.0))
         self._settle(Ending(entry, envelope, loaded, conclusion, lane, move))
 
     def _tell(
@@ -174,7 +196,7 @@ class Settling:
     ) -> None:
         events = self.events
         told = [(recipient.address, outcome) for recipient, outcome in conclusion.results]
-        events.attempted(entry.name, route, entry.sender, told, delay, stages)
+        events.attempted(entry.name, route, entry.sender, told, max(delay, 0.0), stages)
         for host in conclusion.ambiguous:
             events.ambiguous(entry.name, host)
         if conclusion.expired:
@@ -236,6 +258,14 @@ def complete(attempt: Attempt, ambiguous: bool = False) -> None:
         missing, spoiled([entry.recipients[i] for i in missing], ambiguous), strict=True
     ):
         results[index] = outcome
+
+
+def _plain(outcomes: dict[int, Outcome]) -> bool:
+    """True when everybody got it and nobody is to be told."""
+    for outcome in outcomes.values():
+        if type(outcome) is not Delivered or not outcome.dsn_passed_on:
+            return False
+    return True
 
 
 async def _head(loaded: Loaded, limit: int) -> bytes:

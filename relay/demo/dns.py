@@ -36,7 +36,7 @@ Step = Literal[
     "nxdomain",
     "nodata",
     "lame",  # an empty answer without authority or recursion
-    "referral",  # an empty answer that names other servers
+    "referral",  # an empty answer that names other servers, from one that claims to recurse
     "drop",  # no answer; over TCP the connection is closed
     "truncate",  # over UDP only the TC flag; over TCP the answer
     "stall",  # over UDP the TC flag; over TCP never an answer
@@ -194,6 +194,7 @@ class SmallDns:
         reply = dns.message.make_response(request)
         if step in ("lame", "referral"):
             if step == "referral":
+                reply.flags |= dns.flags.RA
                 reply.authority.append(_rrset(".", 60, "NS", ["ns.invalid."]))
             return reply
         reply.flags |= dns.flags.AA

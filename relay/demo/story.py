@@ -88,7 +88,9 @@ class Story:
                 stack.push_async_callback(sink.stop)
             dns = await stack.enter_async_context(SmallDns(records()))
             config = configure(directory, dns.address, self.sinks)
-            log = Log(os.open(directory / "relay.log", os.O_WRONLY | os.O_CREAT, 0o600))
+            log = Log(
+                os.open(directory / "relay.log", os.O_WRONLY | os.O_CREAT, 0o600), hostname=config.hostname
+            )
             stack.callback(log.close)
             tale = Tale(log, Metrics.of(config), self._told)
             app = App(config, tale, lambda reason: self._told("the relay", f"its queue failed: {reason}"))

@@ -108,12 +108,15 @@ class Screen:
 
 
 def depth_text(states: dict[str, int]) -> str:
-    """relay_queue_messages by state, as one line."""
-    return "relay_queue_messages: " + ", ".join(f"{count} {state}" for state, count in states.items())
+    """relay_queue_messages as one line: the sum, and the states that are not 0."""
+    parts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    return f"relay_queue_messages: {sum(states.values())}" + (f" ({parts})" if parts else "")
 
 
 def show_bounce(console: Console, text: str) -> None:
-    """The words of the bounce that came back."""
+    """The words of the bounce that came back; "" when none did."""
+    if not text:
+        return
     if console.is_terminal:
         console.print(Panel(Text(text.strip()), title="The bounce that came back to the shop", expand=False))
         return

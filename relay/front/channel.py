@@ -75,7 +75,7 @@ class Channel(SMTP):
         self.at = 0  # what lies before is done with
         self.replies: list[bytes] = []
         self.intake: Intake | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[bytes] | None = None
         self.eof = False
         self.stopping = False
         self.choked = False  # the client does not read

@@ -112,7 +112,9 @@ class Intake:
         if self.octets > self._limit:
             self.refuse(too_big(self._limit))
             return
-        if newline.has_bare(block):
+        if newline.has_bare(block) or (
+            self._line_start and block.startswith(EMPTY)
+        ):  # a dot behind a bare end
             block = self._mend(block)
         self._line_start = newline.ends_line(block)
         self.ascii = self.ascii and block.isascii()

@@ -257,16 +257,24 @@ class Session(Channel):
         The coroutine returns the reply or raises as a command does; input waits in the buffer. It is
         cancelled when the connection is lost or the client's time is out."""
         self.state = State.BUSY
-        self.task = self.loop.create_task(self._work(verb, work))
+        self.task = self.loop.create_task(work)
+        self.task.add_done_callback(partial(self._worked, verb))
         return b""
 
-    async def _work(self, verb: str, work: Coroutine[Any, Any, bytes]) -> None:
-        try:
-            reply = await work
-        except Exception as error:
-            reply = self._failure(verb, error)
+    def _worked(self, verb: str, task: asyncio.Task[bytes]) -> None:
         self.task = None
-        self._resume(verb, reply)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._resume(verb, task.result())
+        elif isinstance(error, Exception):
+            self._resume(verb, self._failure(verb, error))
+
+    def time_out(self) -> None:
+        if self.state is State.DATA:
+            self._rejected("data", Refused(421, "4.4.2", "time-out", "timeout"), "")
+        super().time_out()
 
 
 def _queue_refusal(error: QueueError) -> Refused:

@@ -1,4 +1,5 @@
-"""What the tests of the front share: events that are remembered, a transport, a loop whose time a test moves."""
+"""What the tests of the front share: events that are remembered, a transport, a loop whose time a test
+moves."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ class RecordingEvents(Events):
     def __init__(self) -> None:
         super().__init__()
         self.commands: list[tuple[str, int]] = []
-        self.rejections: list[tuple[str, Reply, str, str, str]] = []  # stage, reply, reason, sender, recipient
+        self.rejections: list[
+            tuple[str, Reply, str, str, str]
+        ] = []  # stage, reply, reason, sender, recipient
         self.receipts: list[tuple[str, Envelope, int, int]] = []
         self.bugs: list[BaseException] = []
         self.refusals: list[str] = []
@@ -200,7 +203,7 @@ class Bench:
         self.queue = MemoryQueue()
         self.events = RecordingEvents()
         self.service = make_service(config, self.queue, self.events)
-        self.admission: Admission[Channel] = admission or Admission(1000, 1000)
+        self.admission: Admission[Channel] = Admission(1000, 1000) if admission is None else admission
         self.transport = FakeTransport(address)
         loop = cast(asyncio.AbstractEventLoop, self.loop)
         self.session = Session(self.service, self.admission, loop, _template())

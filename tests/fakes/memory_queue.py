@@ -1,4 +1,5 @@
-"""MemoryQueue: what the front uses of mailqueue's Queue, in memory, with switches for slowness and trouble."""
+"""MemoryQueue: what the front uses of mailqueue's Queue, in memory, with switches for slowness and
+trouble."""
 
 from __future__ import annotations
 

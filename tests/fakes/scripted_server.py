@@ -37,8 +37,8 @@ class Act(Enum):
 
 DROP, RESET, STALL = Act.DROP, Act.RESET, Act.STALL
 Step = str | bytes | Act | asyncio.Event
-Answer = Step | tuple[Step, ...]
-Script = Mapping[str, "Answer | list[Answer]"]
+Answer = Step | tuple[Step, ...]  # a tuple is done in order
+Script = Mapping[str, "Answer | Sequence[Answer]"]
 
 FRIENDLY: dict[str, Answer] = {
     "CONNECT": "220 mx.example.net ESMTP",
@@ -86,7 +86,7 @@ class ScriptedServer:
         receive_buffer: int = 0,
     ) -> None:
         """receive_buffer: octets of the kernel's receive buffer; small ones make the client wait."""
-        self.script: dict[str, Answer | list[Answer]] = dict(script or {})
+        self.script: dict[str, Answer | Sequence[Answer]] = dict(script or {})
         self.extensions = extensions
         self.conversations: list[Conversation] = []
         self.contents: list[bytes] = []  # accepted with 2xx, over all connections
@@ -94,6 +94,7 @@ class ScriptedServer:
         self._implicit_tls = implicit_tls
         self._receive_buffer = receive_buffer
         self._calls: dict[str, int] = {}
+        self._reached: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -116,6 +117,10 @@ class ScriptedServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)
 
+    async def reached(self, occasion: str) -> None:
+        """Returns when this occasion has come up, on any connection."""
+        await self._reached.setdefault(occasion, asyncio.Event()).wait()
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted = writer.get_extra_info("socket")
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -126,6 +131,7 @@ class ScriptedServer:
 
     def answer(self, occasion: str, argument: str, call: int) -> Answer:
         """What the script says; call: the n-th of this occasion on this connection, from 1."""
+        self._reached.setdefault(occasion, asyncio.Event()).set()
         for key in (f"{occasion} {argument}", f"{occasion}#{call}", occasion):
             if key in self.script:
                 return self._choose(key, self.script[key])
@@ -134,12 +140,13 @@ class ScriptedServer:
             return "\n".join(lines)
         return FRIENDLY.get(occasion, "500 5.5.1 unknown command")
 
-    def _choose(self, key: str, answers: Answer | list[Answer]) -> Answer:
+    def _choose(self, key: str, answers: Answer | Sequence[Answer]) -> Answer:
         if not isinstance(answers, list):
             return answers
         place = self._calls.get(key, 0)
         self._calls[key] = place + 1
-        return answers[min(place, len(answers) - 1)]
+        answer: Answer = answers[min(place, len(answers) - 1)]
+        return answer
 
 
 class _Session:

@@ -19,9 +19,11 @@ from fakes.operator_queue import FakeQueue, row
 import relay.admin.control as control_module
 from mailqueue.entry import Filter, Recipient, Row, State, message_name
 from relay.admin.commands import FIRST_PAGE, PAGE, Commands
+from relay.admin.content import BLOCK
 from relay.admin.control import Control
 from relay.admin.place import socket_path
 from relay.observe.events import Events
+from relay.wire import stuff
 
 
 class Side:
@@ -82,7 +84,8 @@ async def test_list_has_postfix_names_and_ours(side: Side) -> None:
         "queue_name": "deferred", "queue_id": NAMES[1], "arrival_time": 1_699_992_500, "message_size": 12_345,
         "forced_expire": False, "sender": "alice@corp.example",
         "recipients": [{"address": "bob@example.org", "delay_reason": "451 4.7.1 try later"}],
-        "lane": "mx:example.org", "state": "deferred", "next_attempt": 1_700_000_600.0, "attempts": 2, "crashes": 0,
+        "lane": "mx:example.org", "state": "deferred", "next_attempt": 1_700_000_600.0, "attempts": 2,
+        "crashes": 0,
     }  # fmt: skip
     assert (second["state"], second["next_attempt"]) == ("hold", None)
     assert (third["state"], third["sender"]) == ("active", "MAILER-DAEMON")
@@ -156,9 +159,9 @@ async def test_show_has_the_lane(side: Side) -> None:
 @pytest.mark.parametrize("where", ["memory", "file"])
 async def test_show_gives_the_content_unstuffed(side: Side, tmp_path: Path, where: str) -> None:
     """As it was sent, also when a doubled dot falls on the border of two blocks."""
-    plain = b".dot\r\n" + b"x" * (64 * 1024 - 9) + b"\r\n.\r\n..two\r\nend\r\n"
-    wire = b"." + plain[:-16].replace(b"\r\n.", b"\r\n..") + b"\r\n..\r\n...two\r\nend\r\n"
-    assert wire[: 64 * 1024].endswith(b"\r\n")
+    plain = b".dot\r\n" + b"x" * (BLOCK - 9) + b"\r\n.\r\n..two\r\nend\r\n"
+    wire = stuff(plain)
+    assert wire[:BLOCK].endswith(b"\r\n")
     if where == "file":
         (tmp_path / "content").write_bytes(wire)
     side.queue.contents[NAMES[1]] = wire if where == "memory" else tmp_path / "content"

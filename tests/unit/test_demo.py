@@ -210,10 +210,10 @@ def test_lines_and_screen_tell_the_same() -> None:
     show_bounce(plain, "No [bold]such user\n")
     text = output(plain)
     assert "ben@busy.example" in text
-    assert text.count("relay_queue_messages: 1 deferred") == 1
+    assert text.count("relay_queue_messages: 1 (1 deferred)") == 1
     assert "  | No [bold]such user" in text
     assert "\x1b" not in text
-    assert "relay_queue_messages: 7 deferred" in output(terminal)
+    assert "relay_queue_messages: 7 (7 deferred)" in output(terminal)
     assert "250 2.0.0 Kept" in output(terminal)
 
 

@@ -26,12 +26,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mailqueue.errors
 import pytest
 import uvloop
 from fakes.front import RecordingEvents, make_service
 from fakes.memory_queue import MemoryQueue
 
+import mailqueue.errors
 from relay.front.admission import Admission
 from relay.front.listener import Listener, stop_listeners
 
@@ -47,7 +47,9 @@ def unescape(text: str) -> bytes:
     for match in _ESCAPE.finditer(text):
         parts.append(text[at : match.start()].encode())
         octet, code, plain = match.groups()
-        parts.append(bytes.fromhex(octet) if octet else chr(int(code, 16)).encode() if code else _PLAIN[plain])
+        parts.append(
+            bytes.fromhex(octet) if octet else chr(int(code, 16)).encode() if code else _PLAIN[plain]
+        )
         at = match.end()
     return b"".join([*parts, text[at:].encode()])
 
@@ -57,7 +59,9 @@ def directives(path: Path) -> list[tuple[str, str]]:
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = re.fullmatch(r"(set|queue|C(?:\{\d+\})?|R|S|SHUT|CLOSED|STORED|BODY|HEAD|WHOLE)(?:: ?(.*))?", line)
+        match = re.fullmatch(
+            r"(set|queue|C(?:\{\d+\})?|R|S|SHUT|CLOSED|STORED|BODY|HEAD|WHOLE)(?:: ?(.*))?", line
+        )
         assert match, f"{path.name}:{number}: not a directive: {line}"
         found.append((match[1], match[2] or ""))
     return found
@@ -133,7 +137,9 @@ class Player:
     def do_STORED(self, _: str, text: str) -> None:
         message = self.queue.accepted[-1].message
         recipients = ", ".join(
-            " ".join(filter(None, (one.address, one.options))) for lane in message.lanes.values() for one in lane
+            " ".join(filter(None, (one.address, one.options)))
+            for lane in message.lanes.values()
+            for one in lane
         )
         assert f"{message.sender} -> {recipients}".strip() == text.strip()
 
@@ -188,7 +194,9 @@ def test_there_are_dialogs() -> None:
     assert len(DIALOGS) > 20
 
 
-@pytest.mark.parametrize(("pattern", "text", "expected"), [("250 *", "250 ok", True), ("250 *", "550 ok", False)])
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"), [("250 *", "250 ok", True), ("250 *", "550 ok", False)]
+)
 def test_pattern(pattern: str, text: str, expected: bool) -> None:
     """A pattern that does not fit is noticed."""
     assert matches(pattern, text) is expected

@@ -67,7 +67,8 @@ def test_orcpt_utf8() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "NOTIFY", "NOTIFY=", "NOTIFY=NEVER,NEVER", "NOTIFY=NEVER,DELAY", "NOTIFY=DELAY,DELAY", "NOTIFY=,DELAY",
+        "NOTIFY", "NOTIFY=",
+        "NOTIFY=NEVER,NEVER", "NOTIFY=NEVER,DELAY", "NOTIFY=DELAY,DELAY", "NOTIFY=,DELAY",
         "NOTIFY=ALWAYS", "ORCPT", "ORCPT=a", "ORCPT=;a", "ORCPT=a;", "ORCPT=a;b=c", "ORCPT=a;+zz",
         "ORCPT=x;" + "a" * 499, "NOTIFY=DELAY NOTIFY=DELAY",
     ],
@@ -141,7 +142,9 @@ def test_helo_is_harmless() -> None:
 
 def test_header_facts() -> None:
     """Names in any case, only at line starts, folded values unfolded."""
-    section = b"Received: 1\r\nX: received: no\r\nRECEIVED: 2\r\nmessage-ID:\r\n\t<a\xc3\xb6\r\n b>\r\nDATE: x\r\n"
+    section = (
+        b"Received: 1\r\nX: received: no\r\nRECEIVED: 2\r\nmessage-ID:\r\n\t<a\xc3\xb6\r\n b>\r\nDATE: x\r\n"
+    )
     facts = header.scan(section)
     assert (facts.hops, facts.message_id, facts.has_date, facts.ascii) == (2, "<aö b>", True, False)
     nothing = header.scan(b"Subject: Date: x\r\n")

@@ -473,6 +473,13 @@ async def test_explain() -> None:
     ]
 
 
+async def test_a_dot_among_other_mx_is_no_host() -> None:
+    """RFC 7505 section 3: a null MX stands alone."""
+    async with world({"x.test": [("MX", "0 ."), ("MX", "10 a.test.")], "a.test": [A1]}) as here:
+        facts = await describe(here.table, here.resolver, "u@x.test")
+        assert [host["name"] for host in facts["hosts"]] == ["a.test"]
+
+
 async def test_explain_a_verdict() -> None:
     async with world({}) as here:
         facts = await describe(here.table, here.resolver, "u@x.test")

@@ -135,6 +135,12 @@ def test_a_full_address_does_not_spoil_the_memo_of_its_domain() -> None:
         assert expected == {pair: table.lane(*pair) for pair in reversed(expected)}
 
 
+def test_nor_does_it_without_any_sender_pattern() -> None:
+    table = build({"name": "vip", "to": ["vip@x.example"], "via": "h.example"})
+    for recipient, lane in [("u", "mx:x.example"), ("vip", "route:vip"), ("u", "mx:x.example")]:
+        assert lane == table.lane("s@y.example", f"{recipient}@x.example")
+
+
 def test_via_mx_has_a_lane_for_each_domain() -> None:
     table = build({"name": "slow", "to": ["*.example"], "via": "mx", "concurrency": 2}, mx={"port": 2525})
     lane = table.lane("", "u@Big.example")

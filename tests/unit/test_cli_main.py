@@ -1,0 +1,139 @@
+"""The command line as such: arguments, exit codes, what is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.cli.main import PLACES, find_config, main, parser
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["queue"],
+        ["queue", "dance"],
+        ["queue", "show"],
+        ["queue", "list", "--state", "gone"],
+        ["queue", "list", "--older-than", "5"],
+        ["explain"],
+        ["run", "--nonsense"],
+    ],
+)
+def test_wrong_arguments_are_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """EX_USAGE, and a line that says what is wrong."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 64
+    assert "relay" in capsys.readouterr().err
+
+
+def test_help_and_version_are_no_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 0."""
+    for arguments in (["--version"], ["queue", "list", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("relay 0.")
+
+
+def test_ages_have_units() -> None:
+    """As in the configuration."""
+    args = parser().parse_args(["queue", "list", "--older-than", "1h30m", "--younger-than", "2d"])
+    assert (args.older_than, args.younger_than) == (5400.0, 172_800.0)
+
+
+def test_the_configuration_stands_before_or_after(tmp_path: Path) -> None:
+    """-c may be given to relay or to the command."""
+    for arguments in (
+        ["-c", "x.yaml", "queue", "list"],
+        ["queue", "list", "-c", "x.yaml"],
+        ["run", "-c", "x.yaml"],
+    ):
+        assert parser().parse_args(arguments).config == Path("x.yaml")
+    assert parser().parse_args(["run"]).config is None
+
+
+def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-c, then RELAY_CONFIG, then the known places, then none."""
+    monkeypatch.setattr("relay.cli.main.PLACES", (tmp_path / "one.yaml", tmp_path / "two.yaml"))
+    assert find_config(None, {}) is None
+    (tmp_path / "two.yaml").touch()
+    assert find_config(None, {}) == tmp_path / "two.yaml"
+    assert find_config(None, {"RELAY_CONFIG": "env.yaml"}) == Path("env.yaml")
+    assert find_config(Path("given.yaml"), {"RELAY_CONFIG": "env.yaml"}) == Path("given.yaml")
+    assert PLACES[0] == Path("/etc/relay/relay.yaml")
+
+
+def test_a_wrong_configuration_ends_with_its_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """EX_CONFIG, each error on its line."""
+    file = tmp_path / "relay.yaml"
+    file.write_text("spoool: /x\n")
+    assert main(["queue", "list", "-c", str(file)]) == 78
+    assert f"{file}:1:1: spoool" in capsys.readouterr().err
+
+
+def test_without_a_spool_there_is_nothing_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One clear line; nothing is created."""
+    assert main(["queue", "list", "--spool", str(tmp_path / "none")]) == 66
+    assert "there is no such spool" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+IMPORTS = """
+import json, sys
+from relay.cli.main import main
+code = main(["queue", "list", "--spool", sys.argv[1]])
+print(json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+def test_asking_the_daemon_imports_little(tmp_path: Path) -> None:
+    """`relay queue list` starts quickly: none of the heavy modules is loaded to ask a running relay."""
+    import socket
+    import threading
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "control"))
+        server.listen()
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(b'{"end": true, "count": 0}\n')
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORTS, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        thread.join(10)
+    code, modules = json.loads(done.stdout.splitlines()[-1])
+    heavy = {
+        "pydantic",
+        "aiohttp",
+        "asyncio",
+        "prometheus_client",
+        "yaml",
+        "dns",
+        "sqlite3",
+        "rich",
+        "logging",
+    }
+    assert code == 0
+    assert heavy & set(modules) == set()

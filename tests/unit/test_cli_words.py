@@ -1,0 +1,155 @@
+"""What people read: the story of a message, the table, the words. Pure functions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from fakes.operator_queue import EPOCH
+
+from relay.cli import table
+from relay.cli.explain import told
+from relay.cli.story import lane_trouble, story
+from relay.cli.words import cut, exact, moment, octets, plural, short
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def entry(**fields: object) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "queue_id": "1j9m2k4tq0d",
+        "arrival_time": int(EPOCH) - 7500,
+        "message_size": 12_345,
+        "sender": "alice@corp.example",
+        "recipients": [{"address": "bob@example.org", "delay_reason": "451 4.7.1 try later"}],
+        "lane": "mx:example.org",
+        "state": "deferred",
+        "next_attempt": EPOCH + 725,
+        "attempts": 3,
+        "crashes": 0,
+        "lane_state": {},
+    }
+    return facts | fields
+
+
+def test_the_story_of_a_deferred_message() -> None:
+    """State, last reply, next try, what ails the next hop: in plain words."""
+    lane = {
+        "state": "suspended", "reason": "connect", "host": "mx1.example.org[192.0.2.1]:25",
+        "since": EPOCH - 300, "reply": "4.4.1 connection refused", "until": EPOCH + 25,
+    }  # fmt: skip
+    assert list(story([entry(lane_state=lane)], EPOCH)) == [
+        "Message 1j9m2k4tq0d",
+        "  from      alice@corp.example",
+        "  size      12 KiB",
+        "  accepted  20:08:20, 2 h 5 min ago",
+        "",
+        "By mx:example.org: deferred, tried 3 times",
+        "  to bob@example.org",
+        "    last reply: 451 4.7.1 try later",
+        "  next try in 12 min 5 s, at 22:25:25",
+        "  the lane is suspended for 5 min: the next hop cannot be reached (mx1.example.org[192.0.2.1]:25: "
+        "4.4.1 connection refused); probing again in 25 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"state": "incoming", "attempts": 0}, "waiting for the first attempt"),
+        ({"next_attempt": EPOCH - 60}, "next try: due since 22:12:20, waiting for its turn"),
+        ({"state": "active", "next_attempt": None}, "this attempt is under way"),
+        ({"state": "active", "next_attempt": None}, "being delivered now, tried 3 times before"),
+        ({"state": "hold", "next_attempt": None}, "no next try: on hold until released"),
+        ({"state": "hold", "next_attempt": None, "crashes": 3}, "in flight when the relay crashed"),
+        ({"state": "quarantine", "next_attempt": None}, "in quarantine"),
+        ({"sender": "MAILER-DAEMON"}, "<> (a notification)"),
+        ({"recipients": [{"address": "a@b"}]}, "  to a@b"),
+        ({"recipients": [{"address": "a@b", "delay_reason": "4.0.0 \x1b[2J\nx"}]}, "4.0.0 \\x1b[2J\\nx"),
+    ],
+)
+def test_the_story_of_other_states(fields: dict[str, Any], expected: str) -> None:
+    """Each state says what happens next; nothing from outside reaches the terminal raw."""
+    text = "\n".join(story([entry(**fields)], EPOCH))
+    assert expected in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({}, ""),
+        ({"state": "healthy", "reason": ""}, ""),
+        ({"state": "probing", "reason": "auth", "until": EPOCH + 9}, "user name or password (); probing now"),
+        ({"state": "suspended", "reason": "dns", "until": EPOCH + 90}, "(); probing again in 1 min 30 s"),
+        ({"state": "ramping", "reason": "connect", "since": EPOCH}, "the lane recovers"),
+    ],
+)  # fmt: skip
+def test_lane_trouble_in_words(state: dict[str, Any], expected: str) -> None:
+    """Nothing when all is well."""
+    text = lane_trouble(state, EPOCH)
+    assert expected in text
+    assert bool(text) == bool(expected)
+
+
+def test_a_row_of_the_table() -> None:
+    """Id, age, size, state, attempts, next try, sender, recipients, last reply."""
+    recipients = [{"address": "bob@example.org"}, {"address": "c@d", "delay_reason": "451 later\n"}]
+    line = table.row(entry(recipients=recipients), EPOCH, (20, 24, 9))
+    assert line.split() == [
+        "1j9m2k4tq0d", "2h", "12", "KiB", "deferred", "3", "in", "12m", "alice@corp.example",
+        "bob@example.org", "(+1)", "451", "late…",
+    ]  # fmt: skip
+
+
+def test_what_explain_says() -> None:
+    """Route, hosts in order, refusals, the lane, what is queued."""
+    facts = {
+        "recipient": "a@example.org", "sender": "", "lane": "mx:example.org", "route": "mx", "kind": "mx",
+        "domain": "example.org", "port": 25, "tls": "opportunistic", "concurrency": 20,
+        "messages_per_connection": 100, "capture": None, "verdict": "hosts", "reply": "",
+        "hosts": [
+            {"name": "mx1.example.org", "preference": 10, "port": 25, "implicit_tls": False,
+             "state": "usable", "addresses": ["192.0.2.1"], "text": "",
+             "refused": [{"address": "127.0.0.1", "why": "loopback"}]},
+            {"name": "mx2.example.org", "preference": 20, "port": 25, "implicit_tls": False,
+             "state": "nothing", "addresses": [], "refused": [], "text": "no address"},
+        ],
+        "queue": {"deferred": {"messages": 3, "bytes": 1, "oldest": 1.0}},
+        "lane_state": {"state": "healthy", "reason": ""},
+    }  # fmt: skip
+    text = "\n".join(told(facts))
+    for part in (
+        "a@example.org from <>",
+        "mx:example.org (route: mx)",
+        "host       mx1.example.org port 25 (preference 10)\n               192.0.2.1\n",
+        "127.0.0.1 refused: loopback",
+        "mx2.example.org port 25 (preference 20) [nothing]: no address",
+        "queued     3",
+        "lane now   no trouble known",
+    ):
+        assert part in text
+    for verdict, word in (("failed", "would bounce: 5.1.2"), ("deferred", "would wait: 5.1.2")):
+        assert word in "\n".join(told(facts | {"verdict": verdict, "reply": "5.1.2", "hosts": []}))
+    del facts["lane_state"]
+    assert "the relay does not run" in "\n".join(told(facts))
+
+
+def test_words() -> None:
+    """Numbers as people say them."""
+    assert [short(value) for value in (-1, 0, 59, 60, 3599, 7200, 200_000)] == [
+        "0s", "0s", "59s", "1m", "59m", "2h", "2d",
+    ]  # fmt: skip
+    assert [exact(value) for value in (0, 61, 7500, 90_000)] == ["0 s", "1 min 1 s", "2 h 5 min", "1 d 1 h"]
+    assert [octets(value) for value in (0, 1023, 1536, 50 * 2**20, 2**41)] == [
+        "0 B", "1023 B", "1.5 KiB", "50 MiB", "2048 GiB",
+    ]  # fmt: skip
+    assert moment(EPOCH - 86_400, EPOCH) == "2023-11-13 22:13:20"
+    assert cut("abcdef\x00", 5) == "abcd…"
+    assert cut("abc", 0) == "abc"
+    assert [plural(1, "message"), plural(2, "message")] == ["1 message", "2 messages"]
