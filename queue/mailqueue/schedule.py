@@ -38,8 +38,8 @@ _TAIL = {
 }
 _OFFERED = "SELECT name FROM lane WHERE next<=? ORDER BY next LIMIT ?"
 _OFFERED_FAR = "SELECT name FROM lane WHERE next>? AND next<? LIMIT ?"
-_NEXT = "SELECT next FROM lane WHERE next<? ORDER BY next LIMIT 1"
-_NEXT_FAR = "SELECT 1 FROM lane WHERE next>? AND next<? LIMIT 1"
+_NEXT = "SELECT name, next FROM lane WHERE next<? ORDER BY next LIMIT ?"
+_NEXT_FAR = "SELECT name FROM lane WHERE next>? AND next<? LIMIT ?"
 
 
 def head(db: sqlite3.Connection, lane: str, now: int) -> int | None:
@@ -86,10 +86,10 @@ class Schedule:
     def claim(self, db: sqlite3.Connection, n: int, now: int) -> list[str]:
         """Up to n lanes that are due, earliest first, from now on claimed."""
         self._told = None  # what was said about the next lane may be about one of these
-        limit = n + len(self._unwritten) + len(self._unclaimed)
+        limit = n + self._changing
         rows = db.execute(_OFFERED, (now, limit)).fetchall()
         rows += db.execute(_OFFERED_FAR, (now + FAR, NEVER, limit)).fetchall()
-        lanes = [lane for (lane,) in rows if lane not in self._claimed and lane not in self._unclaimed][:n]
+        lanes = [lane for (lane,) in rows if self._is_offered(lane)][:n]
         for lane in lanes:
             self.claim_lane(lane)
         return lanes
@@ -122,23 +122,23 @@ class Schedule:
         return self._told
 
     def _next_wake(self, db: sqlite3.Connection, now: int) -> int | None:
-        row = db.execute(_NEXT, (NEVER,)).fetchone()
-        if row is None:
-            return None
-        earliest: int = row[0]
-        if earliest > now and db.execute(_NEXT_FAR, (now + FAR, NEVER)).fetchone():
-            return now
+        limit = 1 + self._changing
+        rows = db.execute(_NEXT, (NEVER, limit)).fetchall()
+        earliest: int | None = next((due for lane, due in rows if self._is_offered(lane)), None)
+        if earliest is not None and earliest > now:
+            rows = db.execute(_NEXT_FAR, (now + FAR, NEVER, limit)).fetchall()
+            if any(self._is_offered(lane) for (lane,) in rows):
+                return now
         return earliest
 
-    def wakes_earlier(self, db: sqlite3.Connection, tx: Transaction) -> bool:
-        """Did this transaction make an unclaimed lane due before what next_wake() said?"""
-        if all(lane in self._claimed for lane in tx.lanes) and not self._unclaimed:
-            return False
-        earliest = self._next_wake(db, tx.now)
-        if earliest is None or (self._told is not None and earliest >= self._told):
-            return False
-        self._told = earliest
-        return True
+    @property
+    def _changing(self) -> int:
+        """How many rows may say something else than is true by now."""
+        return len(self._unwritten) + len(self._unclaimed)
+
+    def _is_offered(self, lane: str) -> bool:
+        """Is what this lane's row says about its next time true?"""
+        return lane not in self._claimed and lane not in self._unclaimed
 
     def write(self, tx: Transaction) -> None:
         """Bring the rows of the lanes in line, at the end of a transaction."""
@@ -177,9 +177,18 @@ class Schedule:
         earliest = head(tx.db, lane, tx.now)
         return NEVER if earliest is None else earliest
 
-    def written(self, everything: bool) -> None:
-        """A transaction is committed; everything: no settle is left that was not in it."""
+    def committed(self, tx: Transaction, everything: bool) -> bool:
+        """The transaction is committed; everything: no settle is left that was not in it.
+
+        Returns whether an unclaimed lane is now due before what next_wake() said.
+        """
+        changed = bool(self._unclaimed) or any(lane not in self._claimed for lane in tx.lanes)
         self._unwritten.clear()
         self._unclaimed.clear()
         if everything:
             self._coming.clear()
+        earliest = self._next_wake(tx.db, tx.now) if changed else None
+        if earliest is None or (self._told is not None and earliest >= self._told):
+            return False
+        self._told = earliest
+        return True

@@ -80,8 +80,7 @@ class Writer:
             leases.begin(entry)
         for entry in tx.ended:
             leases.end(entry)
-        tx.wakes = self.schedule.wakes_earlier(tx.db, tx)
-        self.schedule.written(everything)
+        tx.wakes = self.schedule.committed(tx, everything)
 
 
 def _raise(what: str, error: Exception) -> None:

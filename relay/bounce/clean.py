@@ -55,7 +55,7 @@ def field(name: str, value: str, utf8: bool = False) -> str:
 
 
 def _pieces(word: str) -> list[str]:
-    return [word[start : start + WORD] for start in range(0, len(word), WORD)] or [""]
+    return [word[start : start + WORD] for start in range(0, len(word), WORD)]
 
 
 def address(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import Any
 
 from relay.cli.words import exact, moment, octets, plural
@@ -83,5 +84,9 @@ def lane_trouble(state: dict[str, Any], now: float) -> str:
         return f"the lane recovers: {words} until a moment ago"
     since = f" for {exact(now - state['since'])}" if state.get("since") else ""
     until = state.get("until", 0.0)
-    probe = f"probing again in {exact(until - now)}" if until > now and health != "probing" else "probing now"
+    probe = (
+        f"probing again in {exact(ceil(until - now))}"
+        if until > now and health != "probing"
+        else "probing now"
+    )
     return f"the lane is suspended{since}: {words}; {probe}"

@@ -187,7 +187,7 @@ def shown_default(path: Path, default: Any) -> str:
         return "[" + ", ".join(shown_default(path, item) for item in default) + "]"
     if isinstance(default, model.Listener):
         return f"address: {default.address}"
-    if path[-1] in ("schedule", "cap", "give_up", "shutdown_timeout"):
+    if isinstance(default, float) and path[-1] not in ("factor", "jitter"):
         return format_duration(default)
     if path[-1] in ("message_size", "spool_reserve"):
         return format_size(default)

@@ -24,6 +24,8 @@ from relay.outcome import Failed
 from relay.reply import Reply
 from relay.routing.table import LanePolicy
 
+_TAKE_AGAIN = 5.0  # seconds after a take that failed
+
 
 class Lane:
     """takes: entries may be taken and sent. more: something on disk can be taken. due_at: epoch seconds when
@@ -155,13 +157,9 @@ class Lane:
 
     def _taken(self, n: int, future: Future[list[Entry]]) -> None:
         self.taking = False
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled() or error is not None:
-            self.tools.settling.held -= n
-            self.more = True  # the sweep tries again
-            if error is not None and not self.tools.stopping:
-                self.tools.events.bug("take", error)
-            return
+        if future.cancelled() or future.exception() is not None:
+            self.tools.settling.held -= n  # the queue has told what is wrong; it may be over soon
+            return self.due_again(self.tools.clock.time() + _TAKE_AGAIN)
         entries = future.result()
         self.tools.settling.held -= n - len(entries)
         if len(entries) == n:

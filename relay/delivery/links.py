@@ -119,12 +119,15 @@ class Links:
         self.stale.update(self.busy)
 
     async def _open(self) -> None:
+        policy = self.policy
         try:
             link, target, choices = await self._reach()
         except BaseException as error:
             self.opening -= 1
             self.tools.pool.release()
-            if isinstance(error, NoSuchHost):
+            if policy is not self.policy and isinstance(error, Exception):
+                self.owner.pump()
+            elif isinstance(error, NoSuchHost):
                 self.owner.nowhere(error.reply)
             elif isinstance(error, Exception):
                 self.owner.unreachable(self._trouble(error))
@@ -132,14 +135,20 @@ class Links:
                 raise
         else:
             self.opening -= 1
-            self.choices = choices
-            self.targets[link] = target
-            self.tools.events.connection_opened(self.policy.route)
-            link.on_lost = self._lost
-            self.idle.append(link)
-            self.owner.opened()
-            self.rest(link)
+            self._opened(link, target, choices, policy)
         self.tools.pool.serve()
+
+    def _opened(self, link: Link, target: Target | None, choices: int, policy: LanePolicy) -> None:
+        self.choices = choices
+        self.targets[link] = target
+        self.tools.events.connection_opened(self.policy.route)
+        link.on_lost = self._lost
+        self.idle.append(link)
+        if policy is not self.policy:  # opened under an older configuration
+            self.give_up(link)
+            return self.owner.pump()
+        self.owner.opened()
+        self.rest(link)
 
     async def _reach(self) -> tuple[Link, Target | None, int]:
         if self.policy.capture is not None:

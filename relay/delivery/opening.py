@@ -9,6 +9,7 @@ by verdict.py.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -273,8 +274,8 @@ def _words(error: BaseException, seconds: float) -> str:
         return error.reason.lower().replace("_", " ")
     if isinstance(error, TimeoutError):
         return f"no answer within {seconds:g} s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()  # error.strerror is "Connect call failed" for all of them
     return str(error) or type(error).__name__
 
 

@@ -182,14 +182,11 @@ class Scheduler:
         """What is due by now. Bounded by the lanes in memory."""
         tools = self.tools
         now, wall = tools.clock.monotonic(), tools.clock.time()
-        for link, holder in tools.pool.stale(now - tools.bounds.idle):
+        crowded = 2 * len(self.lanes) > tools.bounds.lanes
+        for link, holder in tools.pool.stale(now - (tools.bounds.tick if crowded else tools.bounds.idle)):
             holder.give_up(link)
         for lane in list(self.lanes.values()):
-            lane.sweep(now, wall)
-            if lane.quiet:
-                del self.lanes[lane.name]
-                tools.pool.forget(lane)
-                tools.queue.unclaim(lane.name)
+            self._sweep_lane(lane, now, wall)
         for lane in self.parting:
             lane.carrier.watch(now)
         self.parting = [lane for lane in self.parting if lane.links.busy or lane.carrier.detours]
@@ -198,6 +195,17 @@ class Scheduler:
         wake = tools.queue.next_wake()
         if wake is not None and wake <= wall:
             self._claim()
+
+    def _sweep_lane(self, lane: Lane, now: float, wall: float) -> None:
+        """A bug in one lane must not keep the others from being looked at."""
+        try:
+            lane.sweep(now, wall)
+        except Exception as error:
+            self.tools.events.bug("lane", error)
+        if lane.quiet and self.lanes.get(lane.name) is lane:
+            del self.lanes[lane.name]
+            self.tools.pool.forget(lane)
+            self.tools.queue.unclaim(lane.name)
 
     def _claim(self) -> None:
         """Lanes that are due and that nobody has."""

@@ -112,7 +112,7 @@ class Settling:
             now - attempt.started,
         )
         recipients = entry.recipients
-        if not lease.move and _plain(outcomes):
+        if not lease.move and _plain(entry, outcomes):
             return self._delivered(entry, route, delay, stages, outcomes)
         results = [(recipients[index], outcome) for index, outcome in sorted(outcomes.items())]
         conclusion = self._conclude(lease, results)
@@ -260,10 +260,12 @@ def complete(attempt: Attempt, ambiguous: bool = False) -> None:
         results[index] = outcome
 
 
-def _plain(outcomes: dict[int, Outcome]) -> bool:
+def _plain(entry: Entry, outcomes: dict[int, Outcome]) -> bool:
     """True when everybody got it and nobody is to be told."""
-    for outcome in outcomes.values():
-        if type(outcome) is not Delivered or not outcome.dsn_passed_on:
+    for index, outcome in outcomes.items():
+        if type(outcome) is not Delivered:
+            return False
+        if not outcome.dsn_passed_on and entry.recipients[index].options:
             return False
     return True
 

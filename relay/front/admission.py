@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
+
+FILES_KEPT = 64
 
 
 class Admission(Generic[S]):
     """Counts sessions. Bounded by `sessions`: only those admitted are remembered."""
 
-    def __init__(self, sessions: int, sessions_per_client: int) -> None:
+    def __init__(self, sessions: int, sessions_per_client: int, files: int | None = None) -> None:
+        """files: the process's limit of open files (default: as it is now); some are kept for the spool and
+        for delivery, so that accepting can never starve them."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if files is None else files
+        self.highest_file = limit - min(FILES_KEPT, limit // 4)
         self.sessions = sessions
         self.sessions_per_client = sessions_per_client
         self.closing = False
@@ -22,10 +29,13 @@ class Admission(Generic[S]):
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, session: S, address: str) -> str:
-        """ "" and the session is counted, or the reason of events.session_refused."""
+    def admit(self, session: S, address: str, file: int = 0) -> str:
+        """ "" and the session is counted, or the reason of events.session_refused. file: its descriptor; the
+        system hands out the lowest free one, so a high one means that few are left."""
         if self.closing:
             return "closing"
+        if file >= self.highest_file:
+            return "files"
         if len(self._open) >= self.sessions:
             return "sessions"
         mine = self._clients.get(address, 0)

@@ -34,6 +34,7 @@ _REFUSALS = {
     "closing": CLOSING,
     "sessions": Reply(421, "4.7.0", "too many sessions, try again later"),
     "sessions_per_client": Reply(421, "4.7.0", "too many sessions from your address, try again later"),
+    "files": Reply(421, "4.3.2", "too many open files, try again later"),
 }
 
 
@@ -91,7 +92,8 @@ class Channel(SMTP):
         self.address = plain_address(peer[0]) if peer else ""
         self.client = f"unknown[{self.address}]"
         service = self.service
-        refusal = self.admission.admit(self, self.address)
+        sock = transport.get_extra_info("socket")
+        refusal = self.admission.admit(self, self.address, sock.fileno() if sock else 0)
         if refusal:
             self.state = State.CLOSING
             service.events.session_refused(service.listener, self.client, refusal)

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
+import socket
+from collections.abc import Mapping
 from typing import Any
 
 from relay.config.address import parse_endpoint
@@ -13,7 +17,9 @@ from relay.front.channel import Channel, template
 from relay.front.service import Service
 from relay.front.session import Session
 
-BACKLOG = 1024
+ACCEPTED_AT_ONCE = 16  # per turn of the loop; asyncio also reports so many errors a second when files run out
+BACKLOG = 1024  # connections that wait in the kernel
+_NO_FILES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class Listener:
@@ -23,6 +29,10 @@ class Listener:
         """admission: shared by all listeners of the process."""
         self.service = service
         self.admission = admission
+        self.address = (
+            "",
+            0,
+        )  # host and port we really listen on (port 0 in the configuration: any free one)
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -31,15 +41,12 @@ class Listener:
         made = template(self.service.hostname, loop)
         host, port = parse_endpoint(self.service.listener)
         self._server = await loop.create_server(
-            lambda: Session(self.service, self.admission, loop, made), host, port, backlog=BACKLOG
+            lambda: Session(self.service, self.admission, loop, made), host, port, backlog=ACCEPTED_AT_ONCE
         )
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port we really listen on (port 0 in the configuration: any free one)."""
-        assert self._server is not None, "not started"
-        name: tuple[Any, ...] = self._server.sockets[0].getsockname()
-        return str(name[0]), int(name[1])
+        for listening in self._server.sockets:
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(BACKLOG)
+                self.address = same.getsockname()[:2]
 
     def close(self) -> None:
         """Accept no more connections."""
@@ -64,3 +71,13 @@ async def stop_listeners(listeners: list[Listener], admission: Admission[Channel
     for session in cut:
         session.abort()
     return len(cut)
+
+
+def is_accept_trouble(context: Mapping[str, Any]) -> bool:
+    """For the loop's exception handler: asyncio could not accept for want of files and tries again in a
+    second.
+
+    (uvloop accepts and closes such a connection, and says nothing.) `Admission` keeps this from happening
+    unless something else of the process uses up the files."""
+    error = context.get("exception")
+    return isinstance(error, OSError) and error.errno in _NO_FILES and "accept" in context.get("message", "")

@@ -56,7 +56,7 @@ class FrontEvents(Recorder):
             (
                 f"NOQUEUE: reject: {stage.upper()} from {client}: {reply.line};",
                 f" from=<{address(sender)}>",
-                f" to=<{address(recipient)}>" if recipient else "",
+                f" to=<{address(_bare(recipient))}>" if recipient else "",
             )
         )
         self.log.write(
@@ -98,6 +98,11 @@ class FrontEvents(Recorder):
         self.log.write(
             INFO, "smtpd", "normalized", f"bare line ends from {client} became CRLF", client=client
         )
+
+
+def _bare(path: str) -> str:
+    """A path as a client wrote it, perhaps malformed: without its angle brackets."""
+    return path[1:-1] if path.startswith("<") and path.endswith(">") else path
 
 
 def _command(verb: str, code: int) -> tuple[str, str]:

@@ -36,34 +36,35 @@ TLS_POLICIES = {"in": ("starttls", "implicit"), "out": ("none", "opportunistic",
 TLS_RESULTS = ("ok", "failed")
 BUG_PLACES = (
     "app", "front", "session", "queue", "routing", "resolver", "delivery", "scheduler", "lane", "connection",
-    "transaction", "bounce", "admin", "control", "loop", OTHER,
+    "transaction", "opening", "take", "sweep", "capture", "report", "bounce", "admin", "control",
+    "loop", OTHER,
 )  # fmt: skip
 
-# Every refusal the front is known to give: (stages, reason, code, enhanced codes).
+# Every refusal the front gives: (stages, reasons, code, enhanced codes).
+_SESSION = "helo mail rcpt data"
 _REFUSALS = (
-    ("connect", "policy abuse", 554, "5.7.1"),
-    ("connect", "closing", 421, "4.3.2"),
-    ("connect helo mail rcpt data", "abuse", 421, "4.7.0"),
-    ("connect helo mail rcpt data", "timeout", 421, "4.4.2"),
-    ("connect helo mail rcpt data", "bug spool", 451, "4.3.0"),
-    ("mail rcpt data", "closing", 421, "4.3.2"),
+    (_SESSION, "abuse", 421, "4.7.0"),
+    (_SESSION, "abuse", 554, "5.5.1"),
+    (_SESSION, "timeout", 421, "4.4.2"),
+    (_SESSION, "closing", 421, "4.3.2"),
+    (_SESSION, "bug spool", 451, "4.3.0"),
+    (_SESSION, "bug", 421, "4.3.0"),
+    (_SESSION, "syntax newline", 500, "5.5.2"),
+    (_SESSION, "syntax", 501, "5.5.2 5.5.4"),
+    (_SESSION, "syntax", 502, "5.5.1"),
+    (_SESSION, "sequence", 503, "5.5.1"),
     ("mail rcpt", "policy", 550, "5.7.1"),
     ("mail rcpt", "policy", 530, "5.7.0"),
-    ("helo mail rcpt data", "syntax", 500, "5.5.2"),
-    ("helo mail rcpt data", "syntax", 501, "5.5.2 5.5.4"),
     ("mail rcpt", "syntax", 555, "5.5.4"),
     ("mail", "syntax address", 501, "5.1.7"),
-    ("mail", "address", 553, "5.1.7"),
     ("rcpt", "syntax address", 501, "5.1.3"),
-    ("rcpt", "address", 553, "5.1.3"),
-    ("helo mail rcpt data", "sequence", 503, "5.5.1"),
+    ("mail rcpt", "address", 553, "5.6.7"),
     ("mail data", "size", 552, "5.3.4"),
     ("mail rcpt data", "space", 452, "4.3.1"),
     ("rcpt", "recipients", 452, "4.5.3"),
+    ("data", "sequence", 554, "5.5.1"),
     ("data", "loop", 554, "5.4.6"),
-    ("data", "newline", 550, "5.6.0"),
-    ("data", "newline", 554, "5.6.0"),
-    ("helo mail rcpt data", "newline", 500, "5.5.2"),
+    ("data", "newline", 550, "5.6.11"),
 )
 
 KNOWN_REFUSALS = frozenset(

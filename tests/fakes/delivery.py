@@ -12,11 +12,13 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from fakes.clock import FakeClock
 
 from mailqueue.entry import Entry, Loaded, Message, Recipient
+from mailqueue.errors import NoSpace
 from relay.config.model import Config
 from relay.delivery.attempt import Conclusion
 from relay.delivery.job import Job, Verdict
@@ -60,6 +62,7 @@ class FakeQueue:
         self.on_due: Callable[[str], None] = lambda lane: None
         self.on_wake: Callable[[], None] = lambda: None
         self.unreadable: set[int] = set()
+        self.full = False
         self._last = 0
 
     def submit(self, lane: str, *addresses: str, content: bytes = b"hello\r\n", options: str = "") -> int:
@@ -81,6 +84,10 @@ class FakeQueue:
 
     def take(self, lane: str, n: int, older_than: float = 0.0) -> asyncio.Future[list[Entry]]:
         assert lane in self.claimed, f"take from {lane}, which nobody claimed"
+        if self.full:
+            failed: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(failed.set_exception, NoSpace("full"))
+            return failed
         self.takes.append((lane, n, older_than))
         taken: list[Entry] = []
         for number in list(self.lanes[lane]):
@@ -322,6 +329,7 @@ class FakeTable:
         self.per_connection = per_connection
         self.routes: dict[str, str] = {}
         self.gone: set[str] = set()
+        self.capture: Path | None = None
 
     def lane(self, sender: str, recipient: str) -> str:
         domain = domain_of(recipient)
@@ -331,8 +339,9 @@ class FakeTable:
         if lane in self.gone:
             return None
         domain = lane.partition(":")[2]
+        kind: Literal["mx", "capture"] = "capture" if self.capture else "mx"
         return LanePolicy(
-            lane, "mx", "mx", domain, (), None, 25, "none", self.concurrency, self.per_connection
+            lane, "mx", kind, domain, (), self.capture, 25, "none", self.concurrency, self.per_connection
         )
 
 

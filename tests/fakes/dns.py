@@ -17,6 +17,15 @@ from relay.routing.query import DnsClient
 from relay.routing.resolve import Resolver
 from relay.routing.table import RouteTable
 
+Records = dict[str, list[Record]]
+A1, A2, A3 = ("A", "192.0.2.1"), ("A", "192.0.2.2"), ("A", "192.0.2.3")
+SIX = ("AAAA", "2001:db8::1")
+
+
+def mx(*pairs: tuple[int, str]) -> list[Record]:
+    """(preference, host) pairs as records."""
+    return [("MX", f"{preference} {host}.") for preference, host in pairs]
+
 
 class RoutingEvents(Events):
     """Keeps what routing tells."""

@@ -132,9 +132,8 @@ class FakeTransport:
         self.stuck = False
         self.session: Session | None = None
 
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        assert name == "peername"
-        return self.address, 40000
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return (self.address, 40000) if name == "peername" else None
 
     def write(self, data: bytes) -> None:
         assert not self.closed, "written after close"

@@ -85,6 +85,7 @@ class MemoryQueue:
         self.bug: Exception | None = None  # raised by Content.write
         self.breaks_at: tuple[int, OSError] | None = None  # octets, and the error Content then has
         self.room = MemorySpace()
+        self.on_submit: Callable[[], None] | None = None
         self.contents: list[MemoryContent] = []
         self.waiting: list[Accepting] = []
         self.accepted: list[Accepting] = []
@@ -103,6 +104,8 @@ class MemoryQueue:
         assert isinstance(message.content, MemoryContent)
         accepting = Accepting(message, done, message.content.message)
         self.waiting.append(accepting)
+        if self.on_submit is not None:
+            self.on_submit()
         if not self.held:
             self.commit()
         return accepting.number

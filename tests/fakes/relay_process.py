@@ -219,6 +219,14 @@ class RelayProcess:
             capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
 
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, for a command whose output is read as it comes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "relay", *arguments, "-c", str(self.file)],
+            cwd=self.directory, env=self._environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
         """`relay queue list --json`, one dictionary a line."""
         result = self.command("queue", "list", "--json", *arguments)

@@ -38,7 +38,7 @@ class Act(Enum):
 DROP, RESET, STALL = Act.DROP, Act.RESET, Act.STALL
 Step = str | bytes | Act | asyncio.Event
 Answer = Step | tuple[Step, ...]  # a tuple is done in order
-Script = Mapping[str, "Answer | Sequence[Answer]"]
+Script = Mapping[str, "Answer | list[Answer]"]
 
 FRIENDLY: dict[str, Answer] = {
     "CONNECT": "220 mx.example.net ESMTP",
@@ -86,7 +86,7 @@ class ScriptedServer:
         receive_buffer: int = 0,
     ) -> None:
         """receive_buffer: octets of the kernel's receive buffer; small ones make the client wait."""
-        self.script: dict[str, Answer | Sequence[Answer]] = dict(script or {})
+        self.script: dict[str, Answer | list[Answer]] = dict(script or {})
         self.extensions = extensions
         self.conversations: list[Conversation] = []
         self.contents: list[bytes] = []  # accepted with 2xx, over all connections
@@ -140,13 +140,12 @@ class ScriptedServer:
             return "\n".join(lines)
         return FRIENDLY.get(occasion, "500 5.5.1 unknown command")
 
-    def _choose(self, key: str, answers: Answer | Sequence[Answer]) -> Answer:
+    def _choose(self, key: str, answers: Answer | list[Answer]) -> Answer:
         if not isinstance(answers, list):
             return answers
         place = self._calls.get(key, 0)
         self._calls[key] = place + 1
-        answer: Answer = answers[min(place, len(answers) - 1)]
-        return answer
+        return answers[min(place, len(answers) - 1)]
 
 
 class _Session:

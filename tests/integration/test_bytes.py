@@ -12,14 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from fakes.dns import SmallDnsThread
+from fakes import corpus
+from fakes.nsd import nsd
 from fakes.postfix import Postfix
 from fakes.relay_process import RelayProcess
 from fakes.sink import RecordingSink
 from fakes.tools import require_tool
 
-MAIL = sorted((Path(__file__).parents[1] / "fixtures/mail").glob("*.eml"))
-ROUNDS = 38  # of smtplib over all files; with the other clients more than 2,000 messages
+MAIL = corpus.files()
+ROUNDS = 25  # of smtplib over all files; with the other clients more than 2,000 messages
 
 
 def below_received(content: bytes) -> bytes:
@@ -31,11 +32,6 @@ def below_received(content: bytes) -> bytes:
     return content[at + 2 :]
 
 
-def as_sent(content: bytes) -> bytes:
-    """What a client puts on the wire for a file: the last line is always ended."""
-    return content if not content or content.endswith(b"\r\n") else content + b"\r\n"
-
-
 def send_smtplib(port: int, files: list[Path], recipient: str) -> int:
     with smtplib.SMTP("127.0.0.1", port) as client:
         client.ehlo()
@@ -43,6 +39,12 @@ def send_smtplib(port: int, files: list[Path], recipient: str) -> int:
             options = ["BODY=8BITMIME", "SMTPUTF8"]
             client.sendmail("app@sender.example", [recipient], path.read_bytes(), options)
     return len(files)
+
+
+def send_rounds(port: int, recipient: str, rounds: int) -> int:
+    """All files, so many times, over four connections at a time."""
+    with ThreadPoolExecutor(4) as pool:
+        return sum(pool.map(lambda _: send_smtplib(port, MAIL, recipient), range(rounds)))
 
 
 def send_swaks(port: int, path: Path, recipient: str) -> int:
@@ -78,21 +80,21 @@ def test_two_thousand_messages_arrive_byte_exact(sink: RecordingSink, tmp_path: 
     """smtplib and swaks send every file, smtp-source its own; each arrives once, unchanged below our header."""
     routes = [{"name": "all", "via": [f"127.0.0.1:{sink.port}"]}]
     with RelayProcess(tmp_path, {"routes": routes}) as relay:
+        sent = send_rounds(relay.smtp_port, "lib@example.com", ROUNDS)
         with ThreadPoolExecutor(4) as pool:
-            sent = sum(
-                pool.map(lambda _: send_smtplib(relay.smtp_port, MAIL, "lib@example.com"), range(ROUNDS))
-            )
             swaks = sum(pool.map(lambda path: send_swaks(relay.smtp_port, path, "swaks@example.com"), MAIL))
         made = send_smtp_source(relay.smtp_port, 400, "source@example.com")
         assert sent + swaks + made >= 2000
         sink.wait(sent + swaks + made, 120)
         relay.wait_until(lambda: relay.waiting() == 0, "empty")
-    expected = Counter(sha256(as_sent(path.read_bytes())).hexdigest() for path in MAIL * ROUNDS)
+    expected = Counter(sha256(corpus.arrives(path.read_bytes())).hexdigest() for path in MAIL * ROUNDS)
     arrived = Counter(sha256(below_received(m.content)).hexdigest() for m in sink.of("lib@example.com"))
     assert arrived == expected
     by_swaks = Counter(sha256(below_received(m.content)).hexdigest() for m in sink.of("swaks@example.com"))
-    assert by_swaks == Counter(sha256(as_sent(path.read_bytes())).hexdigest() for path in MAIL)
-    numbered = Counter(m.recipients[0] for m in sink.messages if m.recipients[0].endswith("source@example.com"))
+    assert by_swaks == Counter(sha256(corpus.arrives(path.read_bytes())).hexdigest() for path in MAIL)
+    numbered = Counter(
+        m.recipients[0] for m in sink.messages if m.recipients[0].endswith("source@example.com")
+    )
     assert len(numbered) == made
     assert set(numbered.values()) == {1}
 
@@ -100,18 +102,10 @@ def test_two_thousand_messages_arrive_byte_exact(sink: RecordingSink, tmp_path: 
 def test_postfix_found_by_mx_takes_two_thousand(tmp_path: Path) -> None:
     """A real Postfix behind an MX record of a DNS server accepts them all, none missing, none twice."""
     with Postfix(domains=["example.com"]) as postfix:
-        zone = {"example.com": [("MX", "10 mx.example.com.")], "mx.example.com": [("A", "127.0.0.1")]}
-        with SmallDnsThread(zone) as dns:
-            config = {
-                "mx": {"port": postfix.port, "tls": "none"},
-                "dns": {"servers": [f"127.0.0.1:{dns.port}"]},
-            }
+        with nsd(tmp_path / "dns", "example.com", "@ IN MX 10 mx\nmx IN A 127.0.0.1\n") as dns:
+            config = {"mx": {"port": postfix.port, "tls": "none"}, "dns": {"servers": [dns]}}
             with RelayProcess(tmp_path, config) as relay:
-                with ThreadPoolExecutor(4) as pool:
-                    work = [[path] * 12 for path in MAIL] * 4
-                    sent = sum(
-                        pool.map(lambda files: send_smtplib(relay.smtp_port, files, "a@example.com"), work)
-                    )
+                sent = send_rounds(relay.smtp_port, "a@example.com", 31)
                 assert sent >= 2000
                 postfix.wait(sent, 120)
                 relay.wait_until(lambda: relay.waiting() == 0, "empty")

@@ -19,7 +19,7 @@ from fakes.tools import require_tool
 KILLS = 20
 MESSAGE = b"Subject: kill\r\n\r\nbody\r\n"
 SENDER = "app@sender.example"
-IMPATIENT = {"RELAY_RECOVERY_PAUSE": "1"}
+IMPATIENT = {"RELAY__RETRY__AFTER_CRASH": "1s"}
 
 
 @pytest.fixture
@@ -169,14 +169,14 @@ def test_points_2_and_5_in_the_syncs_of_accept_and_outcome(
 @pytest.mark.parametrize(
     ("point", "stage"), [("3 leased, not connected", "CONNECT"), ("4 after the final dot", "DOT")]
 )
-def test_points_3_and_4_at_the_next_hop(
-    sink: RecordingSink, tmp_path: Path, point: str, stage: str
-) -> None:
+def test_points_3_and_4_at_the_next_hop(sink: RecordingSink, tmp_path: Path, point: str, stage: str) -> None:
     """Killed while the next hop is silent: tried again after the pause, the repetition was counted."""
     sink.delays[stage] = 600.0
     with relay_to(sink, tmp_path) as relay:
         send(relay, "silent@example.com")
-        relay.wait_until(lambda: sink.sessions == 1 and (stage == "CONNECT" or b"DATA" in sink.commands), point)
+        relay.wait_until(
+            lambda: sink.sessions == 1 and (stage == "CONNECT" or b"DATA" in sink.commands), point
+        )
         relay.kill9()
         sink.delays.clear()
         relay.start()

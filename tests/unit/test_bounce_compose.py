@@ -78,6 +78,14 @@ def test_every_recipient_has_its_group() -> None:
     assert "Original-Recipient" not in last
 
 
+def test_a_host_that_said_nothing_is_no_remote_mta() -> None:
+    """A time-out is our word, not the server's."""
+    silent = Failed(Reply(0, "", "connection timed out"), "mx1.example.org[192.0.2.1]:25", "age")
+    fields = groups(report(results=[(BOB, silent)]))[1]
+    assert "Remote-MTA" not in fields
+    assert (fields["Status"], fields["Diagnostic-Code"]) == ("4.4.7", "x-relay; connection timed out")
+
+
 def test_a_delay_says_until_when() -> None:
     waits = Deferred(Reply(451, "4.7.1", "Greylisted"), "mx[192.0.2.1]:25", "rcpt")
     made = report(

@@ -52,6 +52,14 @@ def test_a_utf8_sender_gets_utf8() -> None:
     assert parsed(made)["Content-Transfer-Encoding"] == "8bit"
 
 
+def test_a_utf8_report_has_bounded_lines_too() -> None:
+    """Octets count, not characters; code points that are none stay as they came."""
+    wide = Failed(Reply(550, "5.0.0", "\u20ac" * 3000), "mx[192.0.2.1]:25")
+    who = Recipient("\u20ac" * 2000 + "@x.example", "ORCPT=utf-8;a\\x{D800}\\x{110000}\\x{20AC}@x.example")
+    made = report(envelope=Envelope("jos\u00e9@corp.example"), results=[(who, wide)])
+    assert "Original-Recipient: utf-8; a\\x{D800}\\x{110000}\u20ac@x.example\r\n" in made.decode()
+
+
 # --- the letter
 
 

@@ -119,8 +119,13 @@ def test_drop_asks_a_person(
     """On a terminal the count is shown first, and only yes means yes."""
     asked: list[str] = []
     replies = iter(["n", "", "y"])
+
+    def reply(text: str) -> str:
+        asked.append(text)
+        return next(replies)
+
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or next(replies))
+    monkeypatch.setattr("builtins.input", reply)
     for left in (3, 3, 0):
         assert run(spool, "drop", "--all") == 0
         assert len(listed(spool, capsys)) == left

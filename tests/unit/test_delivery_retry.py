@@ -23,7 +23,6 @@ def test_the_listed_waits_come_first_then_growth_up_to_the_cap(attempts: int, se
     ("retry", "attempts", "seconds"),
     [
         (Retry(schedule=(60.0,), factor=1.0), 99, 60),
-        (Retry(schedule=(60.0,), factor=0.5), 99, 60),
         (Retry(schedule=(7200.0,), cap=3600.0), 1, 3600),
         (Retry(schedule=(7200.0,), cap=3600.0, factor=1.0), 7, 3600),
         (Retry(schedule=(10.0,), factor=1000.0), 10**6, 14400),

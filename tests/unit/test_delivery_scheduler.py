@@ -4,7 +4,9 @@ stop."""
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -609,3 +611,92 @@ async def test_an_idle_connection_that_the_peer_ends_is_forgotten(lose: bool) ->
     await world.settle_down()
     assert world.hop.opens == 1 + lose
     assert len(world.hop.arrived) == 2
+
+
+async def test_a_take_that_fails_is_tried_again_later() -> None:
+    world = World()
+    world.hop.down = refused()
+    for _ in range(3):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    world.hop.down = None
+    world.queue.full = True
+    await world.pass_time(7)
+    assert world.held == 0
+    takes = len(world.queue.takes)
+    assert takes <= 2
+    world.queue.full = False
+    await world.pass_time(7)
+    assert len(world.hop.arrived) == 3
+
+
+async def test_a_connection_opened_under_an_older_configuration_is_not_used() -> None:
+    world = World()
+    world.hop.gate = asyncio.Event()
+    world.queue.submit(LANE)
+    await world.settle_down()
+    world.scheduler.reload(Config(), FakeTable(), world.resolver)
+    world.hop.gate.set()
+    await world.settle_down()
+    assert (world.hop.opens, len(world.hop.links), len(world.hop.arrived)) == (2, 1, 1)
+    assert world.scheduler.tools.pool.taken == 1
+
+
+async def test_kept_connections_of_an_older_configuration_are_not_used_again() -> None:
+    world = World()
+    world.hop.hold = True
+    world.queue.submit(LANE)
+    await world.settle_down()
+    old = world.hop.links[0]
+    world.scheduler.reload(Config(), FakeTable(), world.resolver)
+    world.hop.answer()
+    assert old.closed
+    assert len(world.hop.arrived) == 1
+
+
+async def test_an_admission_whose_write_was_rolled_back_counts_no_more() -> None:
+    world = World(table=FakeTable(concurrency=1))
+    for _ in range(50):
+        assert world.queue.admit(LANE)
+        world.queue.unadmit(LANE)
+    while world.queue.admit(LANE):
+        pass
+    assert world.scheduler.lanes[LANE].promised == 5
+
+
+async def test_many_lanes_turn_over_quickly() -> None:
+    world = World(bounds=Bounds(lanes=20))
+    for number in range(200):
+        world.queue.submit(f"mx:d{number}.example")
+    await world.pass_time(15)
+    assert len(world.hop.arrived) == 200
+    assert world.scheduler.tools.pool.taken <= 20
+
+
+async def test_a_bug_in_one_lane_does_not_stop_the_others() -> None:
+    world = World()
+    world.hop.hold = True
+    world.queue.submit("mx:bad.example")
+    world.queue.submit(LANE)
+    await world.settle_down()
+    world.scheduler.lanes["mx:bad.example"].links.busy = None  # type: ignore[assignment]
+    world.hop.answers = {"to@example.org": [said(451, "later"), said(250, "ok")]}
+    world.hop.hold = False
+    world.hop._answer(world.hop.busy[1])
+    await world.pass_time(80)
+    assert world.hop.arrived == ["to@example.org"]
+    assert world.events.count("bug") > 0
+
+
+async def test_a_capture_directory_is_a_next_hop_like_any_other(tmp_path: Path) -> None:
+    world = World(table=FakeTable(concurrency=2))
+    world.table.capture = tmp_path
+    for _ in range(6):
+        world.queue.submit(LANE, options="NOTIFY=SUCCESS")
+    for _ in range(500):
+        await asyncio.sleep(0.002)
+        if not world.queue.rows:
+            break
+    assert sum(name.endswith(".eml") for name in os.listdir(tmp_path)) == 6
+    assert [kind for kind, _, _ in world.reporter.written] == ["relayed"] * 6
+    assert world.hop.opens == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import os
@@ -15,6 +16,7 @@ from fakes.clock import FakeClock
 from fakes.tools import require_tool
 from prometheus_client import generate_latest
 
+import relay
 from relay.envelope import Envelope
 from relay.observe.events import REJECT_REASONS, SUSPEND_REASONS, Events
 from relay.observe.labels import KNOWN_REFUSALS, refusal, subject
@@ -74,7 +76,7 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
      f"smtpd: disconnect from {CLIENT}"),
     (lambda e: e.command("MAIL", 250), 'relay_smtp_commands_total{code_class="2",verb="MAIL"}', 1, ""),
     (lambda e: e.command("XYZZY", 500), 'relay_smtp_commands_total{code_class="5",verb="other"}', 1, ""),
-    (lambda e: e.rejected(LISTENER, CLIENT, "rcpt", Reply(550, "5.7.1", "no"), "policy", "a@b", "c@d"),
+    (lambda e: e.rejected(LISTENER, CLIENT, "rcpt", Reply(550, "5.7.1", "no"), "policy", "a@b", "<c@d>"),
      'relay_messages_rejected_total{code="550",enhanced="5.7.1",reason="policy",stage="rcpt"}', 1,
      f"smtpd: NOQUEUE: reject: RCPT from {CLIENT}: 550 5.7.1 no; from=<a@b> to=<c@d>"),
     (lambda e: e.rejected(LISTENER, CLIENT, "data", Reply(599, "5.9.9", "no"), "policy"),
@@ -260,6 +262,25 @@ def test_labels_are_reduced() -> None:
     ]  # fmt: skip
     assert len(REJECT_REASONS) == 14
     assert len(SUSPEND_REASONS) == 8
+
+
+def refusals() -> set[tuple[str, str, str]]:
+    """(code, enhanced, reason) of every Refused that the front writes out in full."""
+    front = Path(relay.__file__).parent / "front"
+    calls = (
+        [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        for path in front.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refused"
+    )
+    return {(str(call[0]), str(call[1]), str(call[-1])) for call in calls if len(call) >= 3}
+
+
+def test_the_front_s_refusals_have_their_labels() -> None:
+    """Only EXPN's refusal is of no stage and therefore never counted."""
+    known = {(code, enhanced, reason) for _, code, enhanced, reason in KNOWN_REFUSALS}
+    assert refusals() - known <= {("502", "5.7.0", "policy")}
+    assert len(refusals()) >= 5
 
 
 def test_pflogsumm_reads_our_lines(observed: Observed) -> None:
