@@ -54,10 +54,13 @@ class Database:
         size: int = self.writer.execute("PRAGMA page_size").fetchone()[0]
         return pages * size
 
-    def close(self) -> None:
-        """Everything into the database file, durably, and no log left. sqlite3.Error when that fails."""
-        self._spare.close()
+    def truncate_log(self) -> None:
+        """Everything into the database file, durably, and the log emptied. sqlite3.Error when that fails."""
         self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """After truncate_log(): no log is left."""
+        self._spare.close()
         self.writer.close()
         self.log.close()
 

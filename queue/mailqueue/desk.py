@@ -10,7 +10,7 @@ from mailqueue import tally
 from mailqueue.entry import Filter, LaneTally, Row, State, Tally, message_number
 from mailqueue.errors import QueueClosed, QueueError
 from mailqueue.hooks import Hooks
-from mailqueue.job import Job
+from mailqueue.job import Barrier, Job
 from mailqueue.loading import load
 from mailqueue.observer import Observer
 from mailqueue.operate import CHUNK, Action, Change
@@ -32,6 +32,12 @@ class Desk(Hooks):
         else:
             self._parts.commit.add(job)
 
+    async def flush(self) -> None:
+        """Returns when everything asked for so far is durable. QueueFailed, QueueClosed: it will not be."""
+        future: asyncio.Future[None] = self._parts.loop.create_future()
+        self._add(Barrier(future))
+        await future
+
     async def hold(self, f: Filter) -> int:
         """INCOMING and DEFERRED become HELD; leased ones when they come back. Returns how many."""
         return await self._operate(Action.HOLD, f)
@@ -50,8 +56,9 @@ class Desk(Hooks):
 
     async def _operate(self, action: Action, f: Filter) -> int:
         search = Search(f, self._parts.now())
-        changed = after = 0
         last = self._parts.ids.new() << ENTRIES_BITS  # what comes in from now on is not meant
+        await self.flush()  # what was asked for before is seen by the search
+        changed = after = 0
         while rows := await self._page(search, after, CHUNK, last):
             future: asyncio.Future[int] = self._parts.loop.create_future()
             self._add(Change(action, f, [row.id for row in rows], self._parts.writer.leases, future))

@@ -6,6 +6,7 @@ back and written again), so `write` changes nothing but the Transaction and what
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from mailqueue.transaction import Transaction
@@ -22,3 +23,23 @@ class Job(Protocol):
 
     def fail(self, error: Exception) -> None:
         """It is not and will not be."""
+
+
+class Barrier:
+    """Nothing, in its place among the others: durable when all that was asked before it is."""
+
+    refusable = False
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self._future = future
+
+    def write(self, tx: Transaction) -> None:
+        """Nothing."""
+
+    def succeed(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)

@@ -72,7 +72,8 @@ class Room:
     def _make_ballast(self) -> bool:
         if self._ballast_size == 0:
             return self._look().free_bytes > 0
-        if self._look().free_bytes < self._reserve + self._ballast_size:
+        # Not as soon as a ballast just given up would fit again: what it made room for must happen first.
+        if self._look().free_bytes < self._ballast_size + max(self._reserve, self._ballast_size):
             return False
         try:
             durable.reserve(self._ballast, self._ballast_size)

@@ -252,10 +252,6 @@ class Queue(Desk):
 
     # --- the end
 
-    async def flush(self) -> None:
-        """Returns when everything asked for so far is durable (or the queue has failed)."""
-        await self._commit.drain()
-
     async def close(self) -> None:
         """Write and sync what was asked for, fold in the log, mark the spool as clean, let go of it.
         Idempotent.

@@ -153,15 +153,31 @@ class Parts:
             self.owned.lock.release()
 
     def _close_cleanly(self) -> None:
-        """In a thread. Content files first: the mark says that nothing needs looking after."""
-        spool = self.owned.spool
+        """In a thread. On a full disk the spool is left as after a crash; QueueFailed for other trouble."""
         try:
-            durable.sync_directory(self.store.directory)
-            self.ids.write_exactly(self.database.writer)
-            self.database.close()
-            durable.put(spool / "clean", b"")
+            self._fold_in()
         except (OSError, sqlite3.Error) as error:
-            raise QueueFailed(f"the queue could not be closed cleanly: {error}") from error
+            self.database.abandon()
+            if not self.room.is_full_error(error):
+                raise QueueFailed(f"the queue could not be closed cleanly: {error}") from error
+            return
+        self.database.close()
+        with contextlib.suppress(OSError):  # without the mark the next start takes more care, that is all
+            durable.put(self.owned.spool / "clean", b"")
+
+    def _fold_in(self) -> None:
+        """Content files first: the mark says that nothing needs looking after."""
+        durable.sync_directory(self.store.directory)
+        try:
+            self._write_last()
+        except sqlite3.OperationalError as error:
+            if not self.room.is_full_error(error) or not self.room.give_up_ballast():
+                raise
+            self._write_last()
+
+    def _write_last(self) -> None:
+        self.ids.write_exactly(self.database.writer)
+        self.database.truncate_log()
 
 
 def start(

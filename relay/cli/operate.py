@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from relay.cli import table
-from relay.cli.exits import OK, USAGE, Trouble
+from relay.cli.exits import OK
 from relay.cli.source import Source, open_source, spool_of
 from relay.cli.story import story
 from relay.cli.words import octets, plural, short
@@ -23,8 +23,6 @@ DONE = {"retry": "will be tried now", "hold": "on hold", "release": "released", 
 def run(args: argparse.Namespace) -> int:
     """One action; Trouble when it cannot be done."""
     request = request_of(args)
-    if args.action in DONE and not args.everything and len(request) == 1:
-        raise Trouble(f"queue {args.action}: which messages? Name ids or a filter, or say --all", USAGE)
     source = open_source(spool_of(args))
     try:
         return ACTIONS[args.action](args, source, request)

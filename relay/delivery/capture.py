@@ -106,7 +106,7 @@ def _unstuffed(blocks: Iterable[bytes | bytearray]) -> Iterator[bytes]:
     at_start = True
     for block in blocks:
         joined = kept + block
-        if at_start:
+        if at_start and joined:
             joined = joined.removeprefix(b".")
             at_start = False
         ready = len(joined) - (2 if joined.endswith(b"\r\n") else joined.endswith(b"\r"))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mailqueue.entry import Loaded
 from relay.delivery.detour import detour
-from relay.delivery.dial import SESSIONS
 from relay.delivery.health import Trouble
 from relay.delivery.job import Job, Kind, Verdict
 from relay.delivery.pool import Link
@@ -100,7 +99,7 @@ class Carrier:
             settling.give_back(attempt.lease.entry)
         elif verdict.kind is Kind.CORRUPT:
             settling.quarantine(attempt.lease.entry, verdict.text)
-        elif verdict.elsewhere and target is not None and self._may_detour(attempt):
+        elif verdict.elsewhere and target is not None and self._may_detour():
             self.detours += 1
             lane.tools.spawn(self._detour(attempt, verdict, target), lane.tools.tasks)
         else:
@@ -119,12 +118,11 @@ class Carrier:
         if trouble is not None:
             lane.trouble(trouble)
 
-    def _may_detour(self, attempt: Attempt) -> bool:
+    def _may_detour(self) -> bool:
         """Is there another host, and room to try it? Else the retry schedule does."""
         lane = self.lane
         return (
             lane.links.choices > 1
-            and attempt.sessions < SESSIONS
             and not lane.tools.stopping
             and self.detours < max(1, lane.policy.concurrency // 2)
             and lane.tools.pool.try_reserve()

@@ -16,8 +16,9 @@ from relay.delivery.capabilities import Capabilities
 from relay.delivery.content_stream import ContentStream
 from relay.delivery.job import Job, Verdict
 from relay.delivery.reply_reader import NotAReply, ReplyReader
+from relay.delivery.states import Step
 from relay.delivery.timeouts import Timeouts
-from relay.delivery.transaction import Step, Transaction
+from relay.delivery.transaction import Transaction
 from relay.delivery.verdict import Trouble
 from relay.wire import END
 
@@ -124,11 +125,13 @@ class Connection(asyncio.Protocol):
     # --- called by the transport
 
     def data_received(self, data: bytes) -> None:
-        if self._transaction is None:
-            self._spoken_to()
-            return
-        self._reader.feed(data)
-        self._read_replies(self._transaction)
+        if self._transaction is not None:
+            self._reader.feed(data)
+            self._read_replies(self._transaction)
+        elif self._closed:
+            self._transport.close()  # the answer to QUIT
+        else:
+            self._lose()  # 421, or a peer that talks unasked
 
     def eof_received(self) -> None:
         self._lost(Trouble.EOF, "the host closed the connection")
@@ -255,13 +258,6 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     # --- endings
-
-    def _spoken_to(self) -> None:
-        """Octets while nothing was asked: 421, or a peer that talks ahead. After QUIT: the answer."""
-        if self._closed:
-            self._transport.close()
-        else:
-            self._lose()
 
     def _lost(self, trouble: Trouble, text: str) -> None:
         if self._transaction is not None:

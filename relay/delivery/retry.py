@@ -26,13 +26,13 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 def wait(attempts: int, retry: Retry) -> float:
     """Seconds between completed attempt number `attempts` (1 = the first) and the next, without jitter."""
-    listed = retry.schedule or (60.0,)
+    listed = retry.schedule
     if attempts <= len(listed):
         return min(listed[max(attempts, 1) - 1], retry.cap)
     last, growth = max(listed[-1], 1.0), attempts - len(listed)
-    if last >= retry.cap or growth * math.log(max(retry.factor, 1.0)) >= math.log(retry.cap / last):
-        return min(last, retry.cap) if retry.factor <= 1 else retry.cap
-    return last * max(retry.factor, 1.0) ** growth
+    if last >= retry.cap or growth * math.log(retry.factor) >= math.log(retry.cap / last):
+        return retry.cap
+    return last * retry.factor**growth
 
 
 def hint(text: str) -> float | None:

@@ -15,40 +15,17 @@ A batch is at most 100 recipients; recipients told 452 or 552 after a 250 go int
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum
 
 from relay.delivery import verdict
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.commands import commands, what_is_lacking
 from relay.delivery.job import Job, Kind, Verdict
 from relay.delivery.reply_reader import clean
+from relay.delivery.states import STATES, Step
 from relay.delivery.verdict import TOO_MANY, Ruling, Trouble
 from relay.wire import END
 
 BATCH = 100  # recipients per transaction: what every server must take (RFC 5321 4.5.3.1.8)
-
-
-class Step(Enum):
-    """What the caller must do now."""
-
-    WAIT = "wait"  # more replies are on their way
-    SEND = "send"  # write `output`
-    CONTENT = "content"  # write content and final dot, then call content_sent()
-    DONE = "done"  # results and verdict are complete
-
-
-STATES = {  # state -> (stage of an outcome decided there, what is awaited, in words)
-    "reset": ("mail", "the reply to RSET"),
-    "mail": ("mail", "the reply to MAIL"),
-    "rcpt": ("rcpt", "the reply to RCPT"),
-    "rcpt echo": ("rcpt", "the reply to RCPT"),
-    "data": ("data", "the reply to DATA"),
-    "data echo": ("data", "the reply to DATA"),
-    "content": ("data", "the end of the content"),
-    "dot": ("dot", "the reply to the final dot"),
-    "lone dot": ("dot", "the reply to the dot"),
-    "end": ("dot", "the end"),
-}
 
 
 class Transaction:

@@ -64,6 +64,7 @@ class Sink:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         await asyncio.sleep(self.letter.pause)
         assert isinstance(envelope.content, bytes)
-        self.inbox.append(Mail(envelope.mail_from or "", list(envelope.rcpt_tos), envelope.content))
+        sender = (envelope.mail_from or "").removeprefix("<>")  # aiosmtpd's name for the null sender
+        self.inbox.append(Mail(sender, list(envelope.rcpt_tos), envelope.content))
         del self.inbox[:-100]
         return "250 2.0.0 Kept"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from relay.demo.cast import BOUNCE, CAST, Letter
+from relay.demo.cast import BOUNCE, CAST, SENDER, Letter
 from relay.envelope import Envelope
 from relay.observe.events import Events
 from relay.observe.log import Log
@@ -80,13 +80,9 @@ class Tale(Events):
     def dsn(self, action: str, name: str, original: str) -> None:
         """A report was made."""
         super().dsn(action, name, original)
-        home = self.fates[SENDER_ROW]
-        if action == "failed" and not home.name:
-            home.name, home.state = name, "accepted"
-        self.told(SENDER_ROW, f"the bounce of {original} is on disk, together with its end: queued as {name}")
-
-
-SENDER_ROW = BOUNCE.recipient
+        home = self.fates[SENDER]
+        home.state = home.state or "accepted"
+        self.told(SENDER, f"the bounce of {original} is on disk, by the same commit that ended it")
 
 
 def state(outcome: Outcome) -> str:

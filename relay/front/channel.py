@@ -123,12 +123,12 @@ class Channel(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self.state = State.CLOSING
-        self.drop_message()
-        if self.task is not None:
-            self.task.cancel()
         if self.admission.release(self):
             self.deadline.cancel()
             self.service.events.session_closed(self.service.listener, self.client)
+        if self.task is not None:
+            self.task.cancel()
+        self.drop_message()
 
     def pause_writing(self) -> None:
         self.choked = True

@@ -1,4 +1,4 @@
-"""What the tests of the queue share: a recording observer, small messages, a queue that is open for a while."""
+"""What the tests of the queue share: a recording observer, small messages, a queue that is open a while."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class Recorder:
 
 
 def message(
-    *lanes: str, content: bytes | Content = b"body\r\n", sender: str = "a@example.com", to: str = "b@example.net"
+    *lanes: str,
+    content: bytes | Content = b"body\r\n",
+    sender: str = "a@example.com",
+    to: str = "b@example.net",
 ) -> Message:
     """One recipient in each lane."""
     return Message(sender, {lane: [Recipient(to)] for lane in lanes or ("mx:example.net",)}, content, b"meta")

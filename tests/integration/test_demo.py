@@ -19,6 +19,23 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 30.0  # s; what the demonstration may take
 
 
+# Python that runs before the demonstration: the same story in a hurry; a next hop that refuses instead.
+QUICK = """
+from dataclasses import replace
+from relay.demo import cast
+cast.CAST = tuple(replace(each, pause=each.pause / 20) for each in cast.CAST)
+from relay.demo import scene
+scene.RETRY = "[100ms, 200ms]"
+from relay.demo import story
+story.GAP = 0.0
+"""
+SPOIL = """
+for letter in (each for each in cast.CAST if each.pause):
+    object.__setattr__(letter, "refusals", ("554 5.7.1 Not today",))
+    object.__setattr__(letter, "stubborn", True)
+"""
+
+
 def environment(directory: Path) -> Mapping[str, str]:
     """A temporary directory of its own, so that what is left behind can be seen."""
     return {
@@ -63,13 +80,7 @@ def test_ends_by_itself_with_every_fate_as_expected(tmp_path: Path) -> None:
 
 def test_another_fate_is_exit_1(tmp_path: Path) -> None:
     """When the slow next hop refuses instead, the demonstration says so and fails."""
-    spoil = """
-from dataclasses import replace
-from relay.demo import cast
-refuse = {"refusals": ("554 5.7.1 Not today",), "stubborn": True}
-cast.CAST = tuple(replace(each, **refuse) if each.pause else each for each in cast.CAST)
-"""
-    with demo(tmp_path, code=spoil) as process:
+    with demo(tmp_path, code=QUICK + SPOIL) as process:
         text, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 1, text
     assert "dan@slow.example: expected to be delivered at try 1, but is bounced after 1 (554" in text
@@ -80,7 +91,7 @@ cast.CAST = tuple(replace(each, **refuse) if each.pause else each for each in ca
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_stay_goes_on_until_it_is_interrupted(tmp_path: Path, name: str) -> None:
     """--stay prints addresses that work; then a signal ends it with 0 and nothing is left."""
-    with demo(tmp_path, "--stay") as process:
+    with demo(tmp_path, "--stay", code=QUICK) as process:
         assert process.stdout
         said = ""
         for line in process.stdout:

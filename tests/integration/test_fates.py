@@ -27,7 +27,7 @@ def relay_to(sink: RecordingSink, directory: Path, **more: object) -> RelayProce
 
 
 def test_one_message_three_fates(sink: RecordingSink, tmp_path: Path) -> None:
-    """250 is delivered once, 550 bounced by one DSN before the 451 is delivered, 451 retried and delivered."""
+    """250 is delivered once, 550 bounced by one DSN before the 451 is retried and delivered."""
     sink.answers["later@example.com"] = ["451 4.2.1 mailbox busy"]
     sink.answers["gone@example.com"] = "550 5.1.1 no such user"
     recipients = ["good@example.com", "later@example.com", "gone@example.com"]

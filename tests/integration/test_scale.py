@@ -28,8 +28,8 @@ MB = 10**6
 
 def source(port: int, sessions: int, messages: int, size: int, seconds: float = 400) -> None:
     command = [
-        require_tool("smtp-source", "postfix"), "-s", str(sessions), "-m", str(messages), "-l", str(size), "-d",
-        "-f", "app@sender.example", "-t", "many@example.com", f"127.0.0.1:{port}",
+        require_tool("smtp-source", "postfix"), "-s", str(sessions), "-m", str(messages), "-l", str(size),
+        "-d", "-f", "app@sender.example", "-t", "many@example.com", f"127.0.0.1:{port}",
     ]  # fmt: skip
     subprocess.run(command, capture_output=True, timeout=seconds, check=True)
 
@@ -71,7 +71,7 @@ class PeakMemory:
 
 @pytest.mark.timeout(900)
 def test_a_long_queue_costs_disk_not_memory(tmp_path: Path) -> None:
-    """Many queued: small in memory, listed as a stream, accepting again at most 2 s after kill -9 and start."""
+    """Many queued: small in memory, listed as a stream, accepting again soon after kill -9 and start."""
     port = ReservedPort()
     config = {"routes": [{"name": "all", "via": [f"127.0.0.1:{port.port}"]}]}
     with RelayProcess(tmp_path, config) as relay:
@@ -88,8 +88,8 @@ def test_a_long_queue_costs_disk_not_memory(tmp_path: Path) -> None:
         after = relay.resident()
     port.close()
     print(
-        f"{QUEUED} queued: {memory.highest / MB:.0f} MB resident, list {took:.1f} s, its first line {first:.2f} s, "
-        f"accepting again after {again:.2f} s with {after / MB:.0f} MB"
+        f"{QUEUED} queued: {memory.highest / MB:.0f} MB resident, list {took:.1f} s, "
+        f"its first line {first:.2f} s, accepting again after {again:.2f} s with {after / MB:.0f} MB"
     )
     assert memory.highest < 120 * MB
     assert again < 2.0
@@ -113,7 +113,7 @@ def stream_list(relay: RelayProcess) -> tuple[int, float]:
 
 @pytest.mark.timeout(900)
 def test_large_messages_flow_through(tmp_path: Path) -> None:
-    """Many connections with a 50 MB message each at the same time: they go through the disk, not the memory."""
+    """Many connections with a 50 MB message each at once: they go through the disk, not the memory."""
     port = ReservedPort()
     config = {"routes": [{"name": "all", "via": [f"127.0.0.1:{port.port}"]}]}
     with smtp_sink(port.port), RelayProcess(tmp_path, config) as relay:

@@ -152,4 +152,5 @@ def test_words() -> None:
     assert moment(EPOCH - 86_400, EPOCH) == "2023-11-13 22:13:20"
     assert cut("abcdef\x00", 5) == "abcd…"
     assert cut("abc", 0) == "abc"
+    assert cut("a\x1b[2Jb\n", 0) == "a\\x1b[2Jb\\n"
     assert [plural(1, "message"), plural(2, "message")] == ["1 message", "2 messages"]

@@ -25,8 +25,7 @@ def test_the_listed_waits_come_first_then_growth_up_to_the_cap(attempts: int, se
         (Retry(schedule=(60.0,), factor=1.0), 99, 60),
         (Retry(schedule=(7200.0,), cap=3600.0), 1, 3600),
         (Retry(schedule=(7200.0,), cap=3600.0, factor=1.0), 7, 3600),
-        (Retry(schedule=(10.0,), factor=1000.0), 10**6, 14400),
-        (Retry(schedule=()), 1, 60),
+        (Retry(schedule=(10.0,), factor=100.0), 10**6, 14400),
     ],
 )
 def test_odd_schedules_stay_finite_and_below_the_cap(retry: Retry, attempts: int, seconds: float) -> None:

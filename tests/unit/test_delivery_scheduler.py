@@ -4,7 +4,6 @@ stop."""
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -393,6 +392,7 @@ async def test_expiry_of_a_suspended_lane_needs_age_and_probes() -> None:
     await world.pass_time(16)
     assert world.state()["probes"] == 2
     assert set(world.queue.rows) == {old, young}
+    assert not any(older_than for _, _, older_than in world.queue.takes)
     await world.pass_time(21)
     assert world.state()["probes"] == 3
     assert set(world.queue.rows) == {young}
@@ -507,7 +507,8 @@ async def test_after_a_reload_entries_move_to_the_lane_they_now_belong_to() -> N
     other.gone = {LANE}
     world.hop.down = None
     world.scheduler.reload(Config(), other, world.resolver)
-    await world.pass_time(20)
+    await world.pass_time(1)  # a reload probes at once
+    await world.settle_down(100)
     assert len(world.hop.arrived) == 30
     moved = [keywords for _, _, keywords in world.queue.settled if keywords["lane"]]
     assert {(move["lane"], move["counted"]) for move in moved} == {("mx:smart.example", False)}
@@ -566,10 +567,12 @@ async def test_an_attempt_that_never_ends_is_ended_by_the_watchdog() -> None:
     number = world.queue.submit(LANE)
     await world.settle_down()
     world.clock.advance(3700)
+    world.hop.busy[0].past_dot = True
     world.scheduler.sweep()
     await world.settle_down()
     assert world.events.count("bug") == 1
     assert world.queue.rows[number].entry.attempts == 1
+    assert world.queue.rows[number].due >= world.clock.time() + 600  # the peer may have it
     assert (world.held, world.hop.links) == (0, [])
 
 
@@ -688,6 +691,10 @@ async def test_a_bug_in_one_lane_does_not_stop_the_others() -> None:
     assert world.events.count("bug") > 0
 
 
+def captured(directory: Path) -> int:
+    return len(list(directory.glob("*.eml")))
+
+
 async def test_a_capture_directory_is_a_next_hop_like_any_other(tmp_path: Path) -> None:
     world = World(table=FakeTable(concurrency=2))
     world.table.capture = tmp_path
@@ -697,6 +704,117 @@ async def test_a_capture_directory_is_a_next_hop_like_any_other(tmp_path: Path) 
         await asyncio.sleep(0.002)
         if not world.queue.rows:
             break
-    assert sum(name.endswith(".eml") for name in os.listdir(tmp_path)) == 6
+    assert captured(tmp_path) == 6
     assert [kind for kind, _, _ in world.reporter.written] == ["relayed"] * 6
     assert world.hop.opens == 0
+
+
+async def test_what_becomes_due_on_disk_is_taken_by_a_lane_that_is_never_idle() -> None:
+    world = World(table=FakeTable(concurrency=1))
+    world.hop.down = refused()
+    old = world.queue.submit(LANE)
+    await world.settle_down()
+    world.queue.rows[old].due = world.clock.time() + 30  # as a retry found at the start would be
+    world.hop.down = None
+    for _ in range(70):
+        await world.pass_time(0.5)
+        world.queue.submit(LANE)
+    assert old not in world.queue.rows
+
+
+async def test_a_lane_that_works_again_is_ramped_up_from_one_connection() -> None:
+    world = World()
+    world.hop.down = refused()
+    for _ in range(100):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    world.hop.down = None
+    world.hop.hold = True
+    await world.pass_time(6)
+    sizes = [len(world.hop.links)]
+    for _ in range(5):
+        world.hop.answer(len(world.hop.busy))
+        await world.settle_down()
+        sizes.append(len(world.hop.links))
+    assert sizes == [1, 2, 4, 8, 16, 20]
+    assert world.state()["state"] == "healthy"
+
+
+async def test_the_connection_used_last_is_used_first() -> None:
+    world = World()
+    world.hop.hold = True
+    for _ in range(2):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    first, second = world.hop.busy
+    world.hop.answer()
+    world.hop.answer()
+    world.queue.submit(LANE)
+    assert world.hop.busy == [second]
+    assert first.idle
+
+
+async def test_a_busy_lane_yields_a_connection_to_a_lane_that_has_none() -> None:
+    world = World(config=Config(delivery=Delivery(connections=2)))
+    world.hop.hold = True
+    for _ in range(30):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    world.hop.answer()
+    await world.settle_down()
+    assert len(world.hop.busy) == 2
+    world.queue.submit("mx:other.example")
+    await world.settle_down()
+    assert world.hop.most == 2
+    world.hop.answer()
+    await world.settle_down()
+    assert sorted(link.job.entry.lane for link in world.hop.busy if link.job) == [LANE, "mx:other.example"]
+
+
+async def test_a_recipient_without_a_result_is_deferred_not_lost() -> None:
+    world = World()
+    world.hop.hold = True
+    number = world.queue.submit(LANE, "a@example.org", "b@example.org")
+    await world.settle_down()
+    link = world.hop.busy.pop()
+    assert link.job is not None
+    link.job.results[0] = said(250, "ok")
+    link.finish(Verdict())
+    assert [recipient.address for recipient in world.queue.rows[number].entry.recipients] == ["b@example.org"]
+
+
+async def test_an_old_probe_time_of_a_lane_means_nothing() -> None:
+    world = World()
+    world.hop.down = refused()
+    world.queue.submit(LANE)
+    await world.settle_down()
+    world.scheduler.suspended._due.insert(0, (world.clock.monotonic() - 1, LANE))
+    await world.pass_time(1)
+    assert world.hop.opens == 1
+
+
+async def test_what_is_leased_while_we_stop_is_given_back() -> None:
+    world = World()
+    admit = world.queue.admit
+    assert admit(LANE)
+    await world.scheduler.stop(0.1)
+    world.queue.admit = lambda lane: True  # the write had begun before
+    world.queue.submit(LANE)
+    assert (world.queue.leased, world.held, world.hop.opens) == (0, 0, 0)
+
+
+async def test_stop_reaches_what_a_suspended_lane_still_sends() -> None:
+    world = World()
+    world.hop.hold = True
+    for _ in range(3):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    link = world.hop.busy.pop(0)
+    assert link.job is not None
+    link.job.results[0] = said(451, "authentication required", "mail")
+    link.finish(Verdict(lane="auth"))
+    assert world.scheduler.lanes == {}
+    assert world.queue.leased > 0
+    await asyncio.wait_for(world.scheduler.stop(1.0), 5)
+    assert world.queue.leased == 0
+    assert {row.entry.attempts for row in world.queue.rows.values()} == {0}

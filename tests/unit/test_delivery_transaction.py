@@ -1,104 +1,34 @@
-"""The transaction as a table: replies go in, octets and outcomes come out. No sockets."""
+"""The transaction as a table: what is said, what each reply does to whom. No sockets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from fakes.jobs import job
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from fakes.talk import (
+    ALL,
+    CONTENT,
+    EOF,
+    GO,
+    HOST,
+    NO_DATA,
+    NO_MAIL,
+    OK,
+    RESET,
+    STEPWISE,
+    Line,
+    people,
+    talk,
+)
 
 from mailqueue.entry import Recipient
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.job import Job, Kind
-from relay.delivery.transaction import BATCH, STATES, TABLE, Step, Transaction
-from relay.delivery.verdict import Trouble
+from relay.delivery.transaction import BATCH
 from relay.envelope import Envelope
-from relay.outcome import Deferred, Delivered, Failed
+from relay.outcome import Deferred, Delivered
 from relay.reply import Reply
-
-HOST = "mx.example.net[192.0.2.1]:25"
-ALL = Capabilities(pipelining=True, eightbit=True, smtputf8=True, dsn=True, size=0)
-STEPWISE = Capabilities()
-CONTENT = b"<content>"
-EOF, RESET, TIMEOUT = Trouble.EOF, Trouble.RESET, Trouble.TIMEOUT
-OK, GO = "250 ok", "354 go"
-
-Line = str | Trouble
-
-
-@dataclass
-class Talk:
-    """A transaction that was driven by a list of replies."""
-
-    transaction: Transaction
-    job: Job
-    said: list[bytes] = field(default_factory=list)
-    done: bool = False
-
-    @property
-    def outcomes(self) -> str:
-        """One letter a recipient: delivered, Deferred, Failed, Ambiguous, - for none."""
-        return "".join(self.letter(index) for index in range(len(self.job.entry.recipients)))
-
-    def letter(self, index: int) -> str:
-        match self.job.results.get(index):
-            case Delivered():
-                return "d"
-            case Failed():
-                return "F"
-            case Deferred(ambiguous=True):
-                return "A"
-            case Deferred():
-                return "D"
-        return "-"
-
-    @property
-    def elsewhere(self) -> list[int]:
-        return list(self.transaction.verdict.elsewhere)
-
-    def stage(self, index: int = 0) -> str:
-        outcome = self.job.results[index]
-        assert isinstance(outcome, Deferred | Failed)
-        return outcome.stage
-
-    def hear(self, *lines: Line) -> None:
-        """The peer says this; the transaction must not end before the last line."""
-        for line in lines:
-            assert not self.done, f"ended before {line}"
-            if self.transaction.state == "content" and line is not EOF:
-                self.transaction.content_sent()
-            self.take(finish(self.transaction, line))
-
-    def take(self, step: Step) -> None:
-        if step is Step.SEND:
-            self.said.append(self.transaction.output)
-        elif step is Step.CONTENT:
-            self.said.append(CONTENT)
-        self.done = step is Step.DONE
-
-
-def talk(
-    lines: list[Line],
-    work: Job | None = None,
-    offered: Capabilities = ALL,
-    *,
-    reused: bool = False,
-    reset: bool = False,
-) -> Talk:
-    """Drive one transaction through these lines."""
-    work = work or job()
-    transaction = Transaction(work, offered, HOST, reused=reused, reset=reset)
-    result = Talk(transaction, work)
-    result.take(transaction.begin())
-    result.hear(*lines)
-    return result
-
-
-def people(number: int) -> list[str]:
-    return [f"r{index}@example.org" for index in range(number)]
-
 
 # --- what is said
 
@@ -266,7 +196,6 @@ class Case:
     open: bool = False  # the next transaction begins with RSET
 
 
-NO_MAIL, NO_RCPT, NO_DATA = "503 no MAIL", "503 no RCPT", "503 no RCPT"
 CASES = [
     Case("mail 4yz", ["451 a", NO_MAIL, NO_MAIL, NO_MAIL, NO_DATA], ["451 a"], "DDD", [0, 1, 2]),
     Case("mail 5yz", ["550 a", NO_MAIL, NO_MAIL, NO_MAIL, NO_DATA], ["550 a"], "FFF", []),
@@ -405,157 +334,3 @@ def test_todo_is_what_is_sent() -> None:
     result = talk([OK, OK, "550 a", GO, OK], work)
     assert b"r0@" not in result.said[0] and b"r3@" in result.said[0]
     assert result.outcomes == "-d-F"
-
-
-# --- a connection that ends
-
-# (replies so far, state then, outcomes, elsewhere) for two recipients
-POINTS: list[tuple[list[Line], str, str, list[int]]] = [
-    ([], "mail", "DD", [0, 1]),
-    ([OK], "rcpt", "DD", [0, 1]),
-    ([OK, OK], "rcpt", "DD", [0, 1]),
-    ([OK, "550 a"], "rcpt", "FD", [1]),
-    ([OK, OK, OK], "data", "DD", []),
-    ([OK, OK, "550 a"], "data", "DF", []),
-    ([OK, OK, OK, GO], "content", "DD", []),
-]
-ECHOES: list[tuple[list[Line], str, str, list[int]]] = [
-    (["550 a"], "rcpt echo", "FF", []),
-    (["451 a", NO_MAIL], "rcpt echo", "DD", [0, 1]),
-    (["451 a", NO_MAIL, NO_MAIL], "data echo", "DD", [0, 1]),
-    ([OK, "550 a", "451 a"], "data echo", "FD", [1]),
-    ([OK, "550 a", "451 a", GO], "lone dot", "FD", [1]),
-]
-
-
-@pytest.mark.parametrize("end", [EOF, RESET, TIMEOUT, "421 closing", "nonsense"])
-@pytest.mark.parametrize(("lines", "state", "outcomes", "elsewhere"), POINTS + ECHOES)
-def test_a_cut(end: Line, lines: list[Line], state: str, outcomes: str, elsewhere: list[int]) -> None:
-    """EOF, RST, time-out, 421 and nonsense at any point before the dot: what is undecided is deferred."""
-    result = talk(lines, job(*people(2)))
-    assert state == result.transaction.state
-    result.take(finish(result.transaction, end))
-    assert (True, outcomes, elsewhere) == (result.done, result.outcomes, result.elsewhere)
-    assert result.transaction.broken
-    assert Kind.DONE is result.transaction.verdict.kind
-    if state in ("mail", "rcpt", "data"):
-        assert state == result.stage(0) or result.letter(0) == "F"
-
-
-@pytest.mark.parametrize(
-    ("end", "outcome"),
-    [(EOF, "A"), (RESET, "A"), (TIMEOUT, "A"), ("nonsense", "A"), ("421 closing", "D"), ("451 no", "D")],
-)
-def test_a_cut_after_the_dot(end: Line, outcome: str) -> None:
-    """The peer may have it: ambiguous, unless it said it has not."""
-    result = talk([OK, OK, GO])
-    result.transaction.content_sent()
-    result.take(finish(result.transaction, end))
-    assert (True, outcome, []) == (result.done, result.outcomes, result.elsewhere)
-    assert result.stage() == "dot"
-
-
-@pytest.mark.parametrize("reset", [False, True])
-@pytest.mark.parametrize("end", [EOF, RESET, "421 idle too long"])
-def test_a_kept_connection_was_dead(end: Line, reset: bool) -> None:
-    """Before the first reply on a reused connection it is not an attempt."""
-    result = talk([end], reused=True, reset=reset)
-    assert (result.done, result.transaction.verdict.kind) == (True, Kind.FRESH)
-    assert result.job.results == {}
-    assert result.transaction.broken
-
-
-@pytest.mark.parametrize("end", [EOF, RESET, "421 closing"])
-def test_a_kept_connection_that_spoke(end: Line) -> None:
-    """After the first reply, on a fresh connection, or by a time-out it is one."""
-    assert talk([OK, end], reused=True).outcomes == "D"
-    assert talk([end], reused=False).outcomes == "D"
-    assert talk([TIMEOUT], reused=True).outcomes == "D"
-    assert talk([OK, end], reused=True, reset=True).outcomes == "D"
-
-
-def finish(transaction: Transaction, end: Line) -> Step:
-    if isinstance(end, Trouble):
-        return transaction.lost(end, "the line is dead")
-    if end == "nonsense":
-        return transaction.nonsense("220 hello?")
-    return transaction.reply(int(end[:3]), end[4:].encode())
-
-
-@pytest.mark.parametrize(("reply", "outcome"), [("451 slow", "D"), ("552 too big", "F"), ("250 ok", "D")])
-def test_a_reply_in_mid_content(reply: str, outcome: str) -> None:
-    """A refusal stands, a 250 is too early; the session can only be cut, so nothing is ambiguous."""
-    result = talk([OK, OK, GO])
-    assert result.transaction.state == "content"
-    result.take(result.transaction.reply(int(reply[:3]), reply[4:].encode()))
-    assert (True, outcome, []) == (result.done, result.outcomes, result.elsewhere)
-    assert result.transaction.broken
-
-
-def test_corrupt_content() -> None:
-    """Who was refused before has his outcome, the others have none; the connection is of no more use."""
-    result = talk([OK, OK, "550 a", GO], job(*people(2)))
-    result.take(result.transaction.corrupt("checksum"))
-    assert (result.done, result.outcomes) == (True, "-F")
-    assert (result.transaction.verdict.kind, result.transaction.verdict.text) == (Kind.CORRUPT, "checksum")
-    assert result.transaction.broken
-
-
-# --- all of it
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_every_state_has_a_word_for_every_reply(state: str) -> None:
-    """The table is complete: refusals have a handler where one can come, of 2yz and 3yz exactly one."""
-    digits = {digit for known, digit in TABLE if known == state}
-    if state in ("end", "reset"):
-        assert digits == ({2} if state == "reset" else set())
-    else:
-        assert {4, 5} <= digits
-        assert digits <= {2, 3, 4, 5}
-        assert len(digits & {2, 3}) == (0 if state == "content" else 1)
-
-
-replies = st.one_of(
-    st.sampled_from(["250 ok", "354 go", "452 full", "550 no", "451 later"]),
-    st.sampled_from(["421 bye", "530 auth", "552 full", "199 what", "600 what", "251 ok"]),
-    st.sampled_from([EOF, RESET, TIMEOUT]),
-)
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    st.lists(replies, max_size=60),
-    st.integers(1, 5),
-    st.booleans(),
-    st.booleans(),
-    st.booleans(),
-)
-def test_any_conversation(
-    lines: list[Line], number: int, pipelining: bool, reused: bool, reset: bool
-) -> None:
-    """Whatever a peer says: no exception, one outcome for each recipient at the end, no delivery without 2yz
-    to a dot, and only what is not final may go elsewhere."""
-    work = job(*people(number))
-    transaction = Transaction(work, Capabilities(pipelining=pipelining), HOST, reused=reused, reset=reset)
-    step, dots = transaction.begin(), 0
-    for line in [*lines, EOF]:
-        if step is Step.DONE:
-            break
-        if step is Step.CONTENT:
-            transaction.content_sent()
-        accepted = not isinstance(line, Trouble) and line[0] == "2" and transaction.state == "dot"
-        dots += accepted
-        before = {index for index, outcome in work.results.items() if isinstance(outcome, Delivered)}
-        step = finish(transaction, line)
-        after = {index for index, outcome in work.results.items() if isinstance(outcome, Delivered)}
-        assert before <= after
-        assert accepted or before == after
-    assert step is Step.DONE
-    if transaction.verdict.kind is Kind.FRESH:
-        assert work.results == {} and reused
-        return
-    assert set(work.results) == set(range(number))
-    for index in transaction.verdict.elsewhere:
-        assert isinstance(work.results[index], Deferred)
-    assert dots or not any(isinstance(outcome, Delivered) for outcome in work.results.values())

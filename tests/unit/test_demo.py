@@ -187,7 +187,7 @@ def test_the_tale_follows_each_letter() -> None:
         "abc", "delivered", 3, "250 2.0.0 Kept", True,
     )  # fmt: skip
     assert replace(tale.fates[CLEO.recipient], name="") == Fate(CLEO, "", "bounced", 1, "550 5.1.1 unknown")
-    assert (tale.fates[SENDER].name, tale.fates[SENDER].state) == ("ghi", "accepted")
+    assert (tale.fates[SENDER].name, tale.fates[SENDER].state) == ("", "accepted")
     assert told[1] == "ben@busy.example: kept for another try: host[127.0.0.1]:1 said 451 4.7.1 later"
     assert told[-1] == "xyz: accepted from <somebody@else.example>, on disk"
     assert tale.metrics.deliveries.values["busy", "deferred"] == 2

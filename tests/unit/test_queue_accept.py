@@ -12,6 +12,7 @@ from zlib import crc32
 import pytest
 from fakes.clock import FakeClock
 from fakes.spool import SMALL, Recorder, everything, leasing, message, opened
+
 from mailqueue import (
     Content,
     Entry,
@@ -51,17 +52,22 @@ async def test_a_message_waits_until_it_is_leased(tmp_path: Path) -> None:
         stats = queue.stats()
         rows = await everything(queue)
         lanes = await queue.lanes()
-    assert (2, 10) == (stats[State.INCOMING].entries, stats[State.INCOMING].bytes)
+    assert (stats[State.INCOMING].entries, stats[State.INCOMING].bytes) == (2, 10)
     assert [message_name(number)] * 2 == [row.message for row in rows]
-    assert ["mx:a", "mx:b"] == [lane.lane for lane in lanes]
+    assert [lane.lane for lane in lanes] == ["mx:a", "mx:b"]
     assert {State.INCOMING} == set(lanes[0].states)
 
 
 async def test_admitted_mail_is_leased_at_once_with_its_content(tmp_path: Path) -> None:
-    """admit is asked once for each lane; the lease holds meta and content; done comes first, in the same turn."""
+    """admit is asked once a lane; the lease holds meta and content; done comes first, in the same turn."""
     async with opened(tmp_path / "spool") as queue:
         events: list[tuple[str, object]] = []
-        queue.admit = lambda lane: events.append(("admit", lane)) is None and lane == "mx:a"
+
+        def admit(lane: str) -> bool:
+            events.append(("admit", lane))
+            return lane == "mx:a"
+
+        queue.admit = admit
         queue.on_leased = lambda entry: events.append(("leased", entry))
         waiting = asyncio.Event()
 
@@ -70,16 +76,16 @@ async def test_admitted_mail_is_leased_at_once_with_its_content(tmp_path: Path) 
             waiting.set()
 
         number = queue.submit(message("mx:a", "mx:b", content=b"hello"), done)
-        assert [] == events
+        assert events == []
         await waiting.wait()
-        assert ["admit", "admit", "done", "leased"] == [kind for kind, _ in events]
+        assert [kind for kind, _ in events] == ["admit", "admit", "done", "leased"]
         entry = events[3][1]
         assert isinstance(entry, Entry)
         assert (number, "mx:a", True, b"hello", b"meta") == (
             entry.message, entry.lane, entry.fresh, entry.content, entry.meta
         )  # fmt: skip
-        assert (1, 5) == (queue.stats()[State.ACTIVE].entries, queue.stats()[State.ACTIVE].bytes)
-        assert 1 == queue.stats()[State.INCOMING].entries
+        assert (queue.stats()[State.ACTIVE].entries, queue.stats()[State.ACTIVE].bytes) == (1, 5)
+        assert queue.stats()[State.INCOMING].entries == 1
 
 
 async def test_done_follows_a_sync_that_began_after_the_commit(
@@ -104,7 +110,7 @@ async def test_done_follows_a_sync_that_began_after_the_commit(
         go.release()
         await first
         await asyncio.to_thread(began.acquire)
-        assert (1, False) == (len(syncs), second.done())
+        assert (len(syncs), second.done()) == (1, False)
         go.release()
         await second
         monkeypatch.undo()
@@ -115,7 +121,7 @@ async def test_what_waits_shares_a_commit(tmp_path: Path) -> None:
     seen = Recorder()
     async with opened(tmp_path / "spool", observer=seen) as queue:
         await asyncio.gather(*(queue.accept(message()) for _ in range(50)))
-        assert [50] == seen.commits
+        assert seen.commits == [50]
 
 
 async def test_the_last_lane_takes_the_message_with_it(tmp_path: Path) -> None:
@@ -126,12 +132,12 @@ async def test_the_last_lane_takes_the_message_with_it(tmp_path: Path) -> None:
         name = message_name(number)
         queue.settle(leased[0])
         await queue.flush()
-        assert b"x" * 5000 == await queue.read_content(name)
+        assert await queue.read_content(name) == b"x" * 5000
         queue.settle(leased[1])
         await queue.flush()
         assert await queue.read_content(name) is None
-        assert (0, 0) == (queue.stats()[State.ACTIVE].entries, queue.stats()[State.ACTIVE].bytes)
-        assert [] == await everything(queue)
+        assert (queue.stats()[State.ACTIVE].entries, queue.stats()[State.ACTIVE].bytes) == (0, 0)
+        assert await everything(queue) == []
 
 
 async def test_settle_defers_what_remains(tmp_path: Path) -> None:
@@ -144,7 +150,12 @@ async def test_settle_defers_what_remains(tmp_path: Path) -> None:
         queue.settle(leased[0], remaining, due=clock.time() + 60)
         await queue.flush()
         (row,) = await everything(queue)
-    assert (State.DEFERRED, 1, clock.time() + 60, remaining) == (row.state, row.attempts, row.due, row.recipients)
+    assert (State.DEFERRED, 1, clock.time() + 60, remaining) == (
+        row.state,
+        row.attempts,
+        row.due,
+        row.recipients,
+    )
 
 
 async def test_giving_back_changes_nothing(tmp_path: Path) -> None:
@@ -162,11 +173,11 @@ async def test_giving_back_changes_nothing(tmp_path: Path) -> None:
         assert again.fresh
         queue.settle(again, again.recipients, due=clock.time())
         (again,) = await queue.take("mx:a", 1)
-        assert (False, 1) == (again.fresh, again.attempts)
+        assert (again.fresh, again.attempts) == (False, 1)
         queue.settle(again, again.recipients, counted=False)
         await queue.flush()
         (row,) = await everything(queue)
-        assert (State.DEFERRED, 1) == (row.state, row.attempts)
+        assert (row.state, row.attempts) == (State.DEFERRED, 1)
 
 
 async def test_reports_are_stored_in_the_same_commit(tmp_path: Path) -> None:
@@ -179,7 +190,7 @@ async def test_reports_are_stored_in_the_same_commit(tmp_path: Path) -> None:
         queue.settle(leased[0], reports=[message("mx:back", content=b"sorry", sender="")])
         await queue.flush()
         assert before + 1 == len(seen.commits)
-        assert ("mx:back", b"sorry") == (leased[1].lane, leased[1].content)
+        assert (leased[1].lane, leased[1].content) == ("mx:back", b"sorry")
 
 
 async def test_an_entry_can_move_to_another_lane(tmp_path: Path) -> None:
@@ -192,10 +203,10 @@ async def test_an_entry_can_move_to_another_lane(tmp_path: Path) -> None:
         await queue.accept(message("mx:old"))
         queue.settle(leased[0], leased[0].recipients, counted=False, lane="route:new")
         await queue.flush()
-        assert ["route:new"] == told
+        assert told == ["route:new"]
         (entry,) = await queue.take("route:new", 5)
-        assert "route:new" == entry.lane
-        assert {} == queue.lane_tally("mx:old").states
+        assert entry.lane == "route:new"
+        assert queue.lane_tally("mx:old").states == {}
 
 
 async def test_an_entry_is_settled_once(tmp_path: Path) -> None:
@@ -224,7 +235,7 @@ async def test_large_content_has_its_own_file(tmp_path: Path) -> None:
         assert loaded == queue.load_now(leased[0])
         queue.settle(leased[0])
         await queue.flush()
-    assert [] == content_files(spool)
+    assert content_files(spool) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, 131072, 131073, 262144, 262145])
@@ -246,7 +257,7 @@ async def test_content_is_on_disk_before_its_row(tmp_path: Path, monkeypatch: py
             monkeypatch.setattr(durable, name, recording(order, name, getattr(durable, name)))
         content, _ = large(queue)
         await queue.accept(message(content=content))
-        assert ["sync_file", "sync_directory", "sync_log"] == order
+        assert order == ["sync_file", "sync_directory", "sync_log"]
         monkeypatch.undo()
 
 
@@ -269,7 +280,7 @@ async def test_content_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.
         content.on_drain = drained.set
         for _ in range(10):
             content.write(bytes(65536))
-        assert 10 * 65536 == content.pending
+        assert content.pending == 10 * 65536
         go.release()
         await drained.wait()
         assert content.pending < 10 * 65536
@@ -298,7 +309,7 @@ async def test_discarded_content_leaves_nothing(tmp_path: Path) -> None:
         content.discard()
         content.discard()
         content.write(b"more")
-        kept, data = large(queue)
+        kept, _ = large(queue)
         name = message_name(await queue.accept(message(content=kept)))
         kept.discard()
         with pytest.raises(ValueError, match="before"):
@@ -314,9 +325,9 @@ async def test_content_kept_in_memory_has_a_budget(tmp_path: Path) -> None:
         leased = leasing(queue)
         for _ in range(3):
             await queue.accept(message(content=b"x" * 100))
-        assert [True, True, False] == [entry.content is not None for entry in leased]
+        assert [entry.content is not None for entry in leased] == [True, True, False]
         loaded = queue.load_now(leased[2])
-        assert loaded is not None and b"x" * 100 == loaded.data
+        assert loaded is not None and loaded.data == b"x" * 100
         queue.settle(leased[0])
         await queue.accept(message(content=b"x" * 100))
         assert leased[3].content is not None
@@ -344,7 +355,9 @@ async def test_a_failing_hook_hurts_nobody_else(tmp_path: Path) -> None:
     """An admit that raises means no; a callback that raises is reported; the rest goes on."""
     async with opened(tmp_path / "spool") as queue:
         reported: list[str] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context["message"])
+        )
         queue.admit = lambda lane: bool(1 / 0)
 
         def done(number: int, error: Exception | None) -> None:
@@ -352,8 +365,8 @@ async def test_a_failing_hook_hurts_nobody_else(tmp_path: Path) -> None:
 
         queue.submit(message(), done)
         await queue.accept(message())
-        assert ["admit failed", "admit failed", "a callback of the mail queue failed"] == reported
-        assert 2 == queue.stats()[State.INCOMING].entries
+        assert reported == ["admit failed", "admit failed", "a callback of the mail queue failed"]
+        assert queue.stats()[State.INCOMING].entries == 2
 
 
 async def test_ids_never_repeat_and_never_go_back(tmp_path: Path) -> None:
@@ -386,9 +399,9 @@ async def test_close_waits_for_what_was_submitted(tmp_path: Path) -> None:
     for body in (b"small", content):
         queue.submit(message(content=body), lambda number, error: results.append(error))
     await queue.close()
-    assert [None, None] == results
+    assert results == [None, None]
     async with opened(tmp_path / "spool") as queue:
-        assert 2 == len(await queue.search(Filter()))
+        assert len(await queue.search(Filter())) == 2
 
 
 @pytest.mark.parametrize("number", [1, 31, 32, 1_700_000_000_000_000, 2**53])

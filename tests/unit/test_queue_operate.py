@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fakes.clock import FakeClock
 from fakes.spool import SMALL, Recorder, everything, leasing, message, opened
+
 from mailqueue import (
     Filter,
     Message,
@@ -39,18 +40,18 @@ async def test_hold_and_release(tmp_path: Path) -> None:
         queue.settle(leased[0], leased[0].recipients, due=clock.time() + 500)
         queue.admit = lambda lane: False
         await queue.accept(message("a"))
-        assert 2 == await queue.hold(Filter())
-        assert 0 == await queue.hold(Filter())
-        assert (["HELD", "HELD"], 2, None) == (
+        assert await queue.hold(Filter()) == 2
+        assert await queue.hold(Filter()) == 0
+        assert (
             await states(queue), queue.stats()[State.HELD].entries, queue.next_wake()
-        )  # fmt: skip
-        assert 0 == await queue.retry(Filter())
+        ) == (["HELD", "HELD"], 2, None)  # fmt: skip
+        assert await queue.retry(Filter()) == 0
         clock.advance(1)
-        assert 2 == await queue.release(Filter())
-        assert ["DEFERRED", "INCOMING"] == await states(queue)
+        assert await queue.release(Filter()) == 2
+        assert await states(queue) == ["DEFERRED", "INCOMING"]
         assert {clock.time()} == {row.due for row in await everything(queue)}
-        assert ["a"] == queue.claim(5, clock.time())
-        assert 2 == len(await queue.take("a", 5))
+        assert queue.claim(5, clock.time()) == ["a"]
+        assert len(await queue.take("a", 5)) == 2
 
 
 async def test_retry_makes_due_now_and_tells(tmp_path: Path) -> None:
@@ -63,9 +64,9 @@ async def test_retry_makes_due_now_and_tells(tmp_path: Path) -> None:
         queue.claim_lane("a")
         await queue.accept(message("a"))
         queue.settle(leased[0], leased[0].recipients, due=clock.time() + 500)
-        assert 1 == await queue.retry(Filter(states=frozenset({State.DEFERRED})))
-        assert ["a"] == told
-        assert 1 == len(await queue.take("a", 5))
+        assert await queue.retry(Filter(states=frozenset({State.DEFERRED}))) == 1
+        assert told == ["a"]
+        assert len(await queue.take("a", 5)) == 1
 
 
 async def test_drop_removes_rows_and_files(tmp_path: Path) -> None:
@@ -77,12 +78,12 @@ async def test_drop_removes_rows_and_files(tmp_path: Path) -> None:
         await queue.accept(message("a", "b", content=content))
         await queue.accept(message("b"))
         await queue.hold(Filter(lane="a"))
-        assert 2 == await queue.drop(Filter(lane="b"))
-        assert (["HELD"], 1) == (await states(queue), len(list((spool / "content").iterdir())))
-        assert 1 == await queue.drop(Filter())
+        assert await queue.drop(Filter(lane="b")) == 2
+        assert (await states(queue), len(list((spool / "content").iterdir()))) == (["HELD"], 1)
+        assert await queue.drop(Filter()) == 1
         await queue.flush()
         assert all(tally.entries == tally.bytes == 0 for tally in queue.stats().values())
-    assert [] == list((spool / "content").iterdir())
+    assert list((spool / "content").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ async def test_leased_entries_are_marked(
         leased = leasing(queue)
         await queue.accept(message("a"))
         assert counts == [await getattr(queue, action)(Filter()) for action in actions]
-        assert ["ACTIVE"] == await states(queue)
+        assert await states(queue) == ["ACTIVE"]
         queue.settle(leased[0], leased[0].recipients, due=1.0)
         await queue.flush()
         assert expected == await states(queue)
@@ -122,7 +123,7 @@ async def test_a_marked_entry_that_is_delivered_is_delivered(tmp_path: Path) -> 
         await queue.accept(message("a"))
         queue.settle(leased[1], leased[1].recipients, due=1.0)
         await queue.flush()
-        assert ["DEFERRED"] == await states(queue)
+        assert await states(queue) == ["DEFERRED"]
 
 
 async def test_operators_work_in_chunks(tmp_path: Path) -> None:
@@ -134,10 +135,10 @@ async def test_operators_work_in_chunks(tmp_path: Path) -> None:
         holding = asyncio.ensure_future(queue.hold(Filter()))
         await asyncio.sleep(0)
         late = await queue.accept(message("late"))
-        assert 1201 == await holding
+        assert await holding == 1201
         assert len(seen.commits) - before >= 3
         rows = await queue.search(Filter(message=message_name(late)))
-        assert [State.INCOMING] == [row.state for row in rows]
+        assert [row.state for row in rows] == [State.INCOMING]
 
 
 MAIL: Sequence[tuple[str, str, str]] = (  # sender, recipient, lane
@@ -178,7 +179,7 @@ MAIL: Sequence[tuple[str, str, str]] = (  # sender, recipient, lane
     ],
 )
 async def test_search(tmp_path: Path, wanted: Filter, expected: list[int]) -> None:
-    """Every field narrows; addresses match whole or by domain, in any case. One mail a day, the last one today."""
+    """Every field narrows; addresses match whole or by domain, in any case. One mail a day, up to today."""
     clock = FakeClock()
     async with opened(tmp_path / "spool", now=clock.time) as queue:
         ids = []
@@ -207,7 +208,7 @@ async def test_search_goes_by_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         while rows := await queue.search(wanted, after, 4):
             pages.append(len(rows))
             after = rows[-1].id
-        assert [4, 2] == pages
+        assert pages == [4, 2]
         both = await queue.search(Filter(states=frozenset({State.INCOMING, State.ACTIVE})), limit=100)
         assert [row.id for row in await everything(queue)] == [row.id for row in both]
 
@@ -238,16 +239,16 @@ def test_offline(tmp_path: Path) -> None:
     with OfflineQueue(spool, SMALL) as queue:
         rows = list(queue.rows(Filter()))
         assert ["a", "b"] == [row.lane for row in rows] == [tally.lane for tally in queue.lanes()]
-        assert b"hello" == queue.read_content(rows[0].message)
-        assert (1, 1, 1) == (
+        assert queue.read_content(rows[0].message) == b"hello"
+        assert (
             queue.hold(Filter(lane="a")), queue.retry(Filter()), queue.drop(Filter(lane="b"))
-        )  # fmt: skip
-        assert 1 == queue.stats()[State.HELD].entries
-        assert 1 == queue.lane_tally("a").states[State.HELD].entries
-        assert 1 == queue.release(Filter())
+        ) == (1, 1, 1)  # fmt: skip
+        assert queue.stats()[State.HELD].entries == 1
+        assert queue.lane_tally("a").states[State.HELD].entries == 1
+        assert queue.release(Filter()) == 1
     assert (spool / "clean").exists()
     with OfflineQueue(spool, Options(reserve=0)) as queue:
-        assert [State.INCOMING] == [row.state for row in queue.search(Filter())]
+        assert [row.state for row in queue.search(Filter())] == [State.INCOMING]
 
 
 async def test_damaged_content_is_not_shown(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fakes.clock import FakeClock
 from fakes.spool import everything, leasing, message, opened
+
 from mailqueue import Entry, Filter, Queue, State
 
 LANE = "mx:a"
@@ -44,10 +45,10 @@ async def test_take_gives_only_what_is_due(tmp_path: Path) -> None:
             queue.settle(leased[-1], leased[-1].recipients, due=clock.time() + wait)
         queue.claim_lane(LANE)
         clock.advance(60)
-        assert ["10@x", "20@x"] == [entry.sender for entry in await queue.take(LANE, 2)]
-        assert ["30@x"] == [entry.sender for entry in await queue.take(LANE, 5)]
-        assert [] == await queue.take(LANE, 5)
-        assert 3 == queue.stats()[State.ACTIVE].entries
+        assert [entry.sender for entry in await queue.take(LANE, 2)] == ["10@x", "20@x"]
+        assert [entry.sender for entry in await queue.take(LANE, 5)] == ["30@x"]
+        assert await queue.take(LANE, 5) == []
+        assert queue.stats()[State.ACTIVE].entries == 3
         assert clock.time() + 30 == queue.next_due(LANE)
 
 
@@ -72,7 +73,7 @@ async def test_turns_go_on_from_take_to_take(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(tmp_path / "spool", now=clock.time) as queue:
         await fill(queue, clock, 5, 5)
-        assert "bfbfbf" == "".join([kinds(await queue.take(LANE, 1)) for _ in range(6)])
+        assert "".join([kinds(await queue.take(LANE, 1)) for _ in range(6)]) == "bfbfbf"
 
 
 async def test_take_by_age_ignores_due(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ async def test_a_cancelled_take_gives_back(tmp_path: Path) -> None:
         await queue.flush()
         await queue.flush()
         assert {State.INCOMING} == {row.state for row in await everything(queue)}
-        assert 1 == len(await queue.take(LANE, 5))
+        assert len(await queue.take(LANE, 5)) == 1
 
 
 async def test_far_future_dues_come_from_lying_clocks(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ async def test_a_lane_with_only_far_dues_is_offered(tmp_path: Path) -> None:
         await queue.flush()
         clock.jump(-30 * 86400)
         assert clock.time() == queue.next_wake()
-        assert [LANE] == queue.claim(5, clock.time())
+        assert queue.claim(5, clock.time()) == [LANE]
 
 
 async def test_claim_offers_due_lanes_earliest_first(tmp_path: Path) -> None:
@@ -142,9 +143,9 @@ async def test_claim_offers_due_lanes_earliest_first(tmp_path: Path) -> None:
         await queue.hold(Filter(lane="held"))
         queue.claim_lane("b")
         await queue.flush()
-        assert ["c"] == queue.claim(1, clock.time())
-        assert ["a"] == queue.claim(9, clock.time())
-        assert [] == queue.claim(9, clock.time())
+        assert queue.claim(1, clock.time()) == ["c"]
+        assert queue.claim(9, clock.time()) == ["a"]
+        assert queue.claim(9, clock.time()) == []
         assert queue.next_wake() is None
 
 
@@ -165,12 +166,12 @@ async def test_an_unclaimed_lane_is_offered_when_due(tmp_path: Path) -> None:
         await queue.flush()
         assert clock.time() + 300 == queue.next_wake()
         assert clock.time() + 300 == queue.lane_tally(LANE).next
-        assert [] == queue.claim(5, clock.time() + 299)
-        assert [LANE] == queue.claim(5, clock.time() + 300)
+        assert queue.claim(5, clock.time() + 299) == []
+        assert queue.claim(5, clock.time() + 300) == [LANE]
 
 
 async def test_fresh_mail_does_not_end_a_postponement(tmp_path: Path) -> None:
-    """A suspended lane is not offered again for every message that comes in; an operator's retry offers it."""
+    """A suspended lane is not offered for every message that comes in; an operator's retry offers it."""
     clock = FakeClock()
     async with opened(tmp_path / "spool", now=clock.time) as queue:
         woken: list[int] = []
@@ -182,7 +183,7 @@ async def test_fresh_mail_does_not_end_a_postponement(tmp_path: Path) -> None:
         queue.on_wake = lambda: woken.append(1)
         await queue.accept(message(LANE))
         assert (clock.time() + 300, []) == (queue.next_wake(), woken)
-        assert 2 == await queue.retry(Filter(lane=LANE))
+        assert await queue.retry(Filter(lane=LANE)) == 2
         assert (clock.time(), [1]) == (queue.next_wake(), woken)
 
 
@@ -221,16 +222,16 @@ async def test_hooks_tell_about_new_work(tmp_path: Path) -> None:
         queue.on_wake = lambda: told.append("wake")
         queue.claim_lane("claimed")
         await queue.accept(message("claimed"))
-        assert ["claimed"] == told
+        assert told == ["claimed"]
         await queue.accept(message("other"))
-        assert ["claimed", "wake"] == told
+        assert told == ["claimed", "wake"]
         await queue.accept(message("other"))
         await queue.accept(message("third"))
-        assert ["claimed", "wake"] == told
-        assert ["other", "third"] == queue.claim(5, clock.time())
+        assert told == ["claimed", "wake"]
+        assert queue.claim(5, clock.time()) == ["other", "third"]
         assert queue.next_wake() is None
         await queue.accept(message("fourth"))
-        assert ["claimed", "wake", "wake"] == told
+        assert told == ["claimed", "wake", "wake"]
 
 
 async def test_a_claimed_lane_costs_one_row(tmp_path: Path) -> None:
@@ -245,9 +246,9 @@ async def test_a_claimed_lane_costs_one_row(tmp_path: Path) -> None:
                 queue.settle(entry)
             queue.unclaim(lane)
         await queue.flush()
-        assert [] == await queue.lanes()
+        assert await queue.lanes() == []
     with sqlite3.connect(spool / "queue.db") as db:
-        assert 0 == db.execute("SELECT count(*) FROM lane").fetchone()[0]
+        assert db.execute("SELECT count(*) FROM lane").fetchone()[0] == 0
     db.close()
 
 
@@ -258,9 +259,9 @@ async def test_lists_of_lanes_include_those_whose_mail_is_all_out(tmp_path: Path
         for lane in "abcde":
             await queue.accept(message(lane))
         first = await queue.lanes(limit=3)
-        assert ["a", "b", "c"] == [tally.lane for tally in first]
+        assert [tally.lane for tally in first] == ["a", "b", "c"]
         assert {State.ACTIVE} == set(first[1].states)
-        assert ["d", "e"] == [tally.lane for tally in await queue.lanes(after="c", limit=3)]
+        assert [tally.lane for tally in await queue.lanes(after="c", limit=3)] == ["d", "e"]
 
 
 async def test_a_million_due_rows_stand_in_nobodys_way(tmp_path: Path) -> None:

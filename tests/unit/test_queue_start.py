@@ -1,0 +1,440 @@
+"""mailqueue: the start, whatever state the last process left the spool in (the table of queue/README.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes.clock import FakeClock
+from fakes.spool import SMALL, Recorder, everything, leasing, message, opened
+
+from mailqueue import (
+    Filter,
+    Options,
+    Queue,
+    QueueFailed,
+    SpoolFormat,
+    SpoolLocked,
+    SpoolUnusable,
+    State,
+    durable,
+    message_name,
+)
+
+
+def image(spool: Path) -> Path:
+    """The spool as a crash would leave it now."""
+    copy = spool.with_name(spool.name + "-crashed")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(spool, copy)
+    return copy
+
+
+def edit(spool: Path, *statements: str) -> None:
+    """Change the database of a closed spool behind the queue's back."""
+    db = sqlite3.connect(spool / "queue.db")
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()
+
+
+async def filled(spool: Path, *lanes: str) -> list[str]:
+    """A closed spool with a message in each of these lanes; their queue ids."""
+    async with opened(spool) as queue:
+        return [message_name(await queue.accept(message(lane))) for lane in lanes]
+
+
+# --- ownership and format
+
+
+async def test_a_spool_has_one_owner(tmp_path: Path) -> None:
+    """The second one says who the first is; after a close the spool is free."""
+    async with opened(tmp_path / "spool"):
+        with pytest.raises(SpoolLocked, match=f"in use by process {os.getpid()}"):
+            await Queue.open(tmp_path / "spool", SMALL)
+    async with opened(tmp_path / "spool"):
+        pass
+
+
+async def test_files_are_their_owners_alone(tmp_path: Path) -> None:
+    """Directories 0700, files 0600, whatever the umask."""
+    spool = tmp_path / "spool"
+    before = os.umask(0)
+    try:
+        async with opened(spool, Options(reserve=0, ballast=65536)) as queue:
+            content = queue.content()
+            content.write(bytes(300_000))
+            await queue.accept(message(content=content))
+            found = {path.name: path for path in (spool, *spool.rglob("*"))}
+            modes = {name: stat.S_IMODE(path.stat().st_mode) for name, path in found.items()}
+    finally:
+        os.umask(before)
+    assert {"lock", "format", "queue.db", "queue.db-wal", "queue.db-shm", "content", "ballast"} <= set(modes)
+    assert {name: 0o700 if found[name].is_dir() else 0o600 for name in modes} == modes
+
+
+async def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    """By its file and by its database; nothing is touched."""
+    spool = tmp_path / "spool"
+    await filled(spool, "a")
+    (spool / "format").write_text("mailqueue 99\n")
+    with pytest.raises(SpoolFormat, match=r"'mailqueue 99'.*'mailqueue 1'"):
+        await Queue.open(spool, SMALL)
+    (spool / "format").write_text("mailqueue 1\n")
+    edit(spool, "PRAGMA user_version=7")
+    with pytest.raises(SpoolFormat, match="version 7"):
+        await Queue.open(spool, SMALL)
+    edit(spool, "PRAGMA user_version=1")
+    async with opened(spool) as queue:
+        assert len(await everything(queue)) == 1
+
+
+async def test_what_cannot_be_a_spool(tmp_path: Path) -> None:
+    """One clear line."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "spool", tmp_path / "no" / "such"):
+        with pytest.raises(SpoolUnusable, match="cannot be used"):
+            await Queue.open(path, SMALL)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in the way of another owner")
+async def test_root_leaves_other_peoples_spools_alone(tmp_path: Path) -> None:
+    """Files of root in somebody's spool would stop the daemon."""
+    spool = tmp_path / "spool"
+    await filled(spool, "a")
+    os.chown(spool, 12345, 12345)
+    with pytest.raises(SpoolUnusable, match="belongs to user 12345"):
+        await Queue.open(spool, SMALL)
+
+
+async def test_an_interrupted_creation_is_completed(tmp_path: Path) -> None:
+    """A crash before the tables, and one before the file `format`."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "queue.db").write_bytes(b"")
+    await filled(spool, "a")
+    (spool / "format").unlink()
+    async with opened(spool) as queue:
+        assert len(await everything(queue)) == 1
+        assert (spool / "format").exists()
+
+
+# --- after a crash
+
+
+async def test_the_clean_mark_is_there_only_while_closed(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    async with opened(spool):
+        assert not (spool / "clean").exists()
+    assert (spool / "clean").exists()
+    assert not (spool / "queue.db-wal").exists()
+
+
+async def test_what_was_in_flight_is_tried_again_after_a_pause(tmp_path: Path) -> None:
+    """Known, counted, deferred; at the third crash held; an operator's release starts the count anew."""
+    clock = FakeClock()
+    spool = tmp_path / "spool"
+    expected = [(1, 0, State.DEFERRED), (1, 0, State.DEFERRED), (1, 1, State.HELD)]
+    await filled(spool, "other")
+    for crash, (possibly, held, state) in enumerate(expected, 1):
+        async with opened(spool, now=clock.time) as queue:
+            leasing(queue)
+            queue.claim_lane("mx:a")
+            if crash == 1:
+                await queue.accept(message("mx:a"))
+            clock.advance(60)
+            assert crash == 1 or len(await queue.take("mx:a", 5)) == 1
+            crashed = image(spool)
+        spool = crashed
+        seen = Recorder()
+        async with opened(spool, observer=seen, now=clock.time) as queue:
+            (row,) = await queue.search(Filter(lane="mx:a"))
+            assert ((state, crash, 0), [(possibly, held, 0)]) == (
+                (row.state, row.crashes, row.attempts), seen.starts
+            )  # fmt: skip
+            assert state is State.HELD or clock.time() + 60 == row.due == queue.lane_tally("mx:a").next
+            assert (queue.stats()[State.ACTIVE].entries, queue.stats()[state].entries) == (0, 1)
+    async with opened(spool, now=clock.time) as queue:
+        assert await queue.release(Filter(lane="mx:a")) == 1
+        (row,) = await queue.search(Filter(lane="mx:a"))
+        assert (row.state, row.crashes) == (State.INCOMING, 0)
+
+
+async def test_a_lease_over_a_clean_close_was_in_flight(tmp_path: Path) -> None:
+    """Nobody knows what became of it."""
+    async with opened(tmp_path / "spool") as queue:
+        leasing(queue)
+        await queue.accept(message("a"))
+    seen = Recorder()
+    async with opened(tmp_path / "spool", observer=seen) as queue:
+        assert seen.starts == [(1, 0, 0)]
+        assert [row.state for row in await everything(queue)] == [State.DEFERRED]
+
+
+async def test_everything_acknowledged_is_in_the_image_of_a_crash(tmp_path: Path) -> None:
+    """Small and large, waiting and leased; and what was forgotten stays forgotten."""
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        content = queue.content()
+        content.write(b"x" * 300_000)
+        large = message_name(await queue.accept(message("a", content=content)))
+        small = message_name(await queue.accept(message("a", content=b"small")))
+        leased = leasing(queue)
+        gone = message_name(await queue.accept(message("a")))
+        queue.settle(leased[0])
+        await queue.flush()
+        crashed = image(spool)
+    async with opened(crashed) as queue:
+        assert [large, small] == [row.message for row in await everything(queue)]
+        assert await queue.read_content(small) == b"small"
+        path = await queue.read_content(large)
+        assert isinstance(path, Path) and path.read_bytes() == b"x" * 300_000
+        assert await queue.read_content(gone) is None
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_the_log_is_written_anew_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Its pages may be clean in memory and not on disk: copied and renamed; in place without room."""
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        await queue.accept(message("a"))
+        crashed = image(spool)
+    calls: list[str] = []
+    real, real_in_place = durable.rewrite, durable.rewrite_in_place
+
+    def rewrite(path: Path) -> None:
+        calls.append(f"copy {path.name}")
+        if full:
+            raise OSError(errno.ENOSPC, "full")
+        inode = path.stat().st_ino
+        real(path)
+        assert inode != path.stat().st_ino
+
+    def in_place(path: Path) -> None:
+        calls.append(f"in place {path.name}")
+        before = path.read_bytes()
+        real_in_place(path)
+        assert before == path.read_bytes()
+
+    monkeypatch.setattr(durable, "rewrite", rewrite)
+    monkeypatch.setattr(durable, "rewrite_in_place", in_place)
+    async with opened(crashed) as queue:
+        assert len(await everything(queue)) == 1
+    assert ["copy queue.db-wal", "in place queue.db-wal"][: 1 + full] == calls
+    async with opened(crashed):
+        assert 1 + full == len(calls)
+
+
+async def test_orphans_are_removed_and_strangers_left(tmp_path: Path) -> None:
+    """A content file without a row goes; one with a row, one from before this database and odd names stay."""
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        content = queue.content()
+        content.write(bytes(300_000))
+        kept = message_name(await queue.accept(message(content=content)))
+        orphan = queue.content()
+        orphan.write(bytes(300_000))
+        written = asyncio.Event()
+        orphan.on_drain = written.set
+        await written.wait()
+        crashed = image(spool)
+        lost = message_name(orphan.message)
+        orphan.discard()
+    for name in ("README", "1"):
+        (crashed / "content" / name).write_text("")
+    assert {kept, lost, "README", "1"} == {path.name for path in (crashed / "content").iterdir()}
+    seen = Recorder()
+    async with opened(crashed, observer=seen) as queue:
+        await queue._store.wait()
+        assert {kept, "README", "1"} == {path.name for path in (crashed / "content").iterdir()}
+        assert seen.starts == [(0, 0, 1)]
+        assert [str(error)[:7] for _, error in seen.errors] == ["2 files"]
+
+
+# --- damage
+
+
+def scribble(path: Path, start: int, length: int = 200) -> None:
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xa5" * length)
+
+
+async def test_a_damaged_database_is_moved_aside_whole(tmp_path: Path) -> None:
+    """The relay starts empty and says so; nothing is deleted, neither the database nor its content files."""
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        content = queue.content()
+        content.write(bytes(300_000))
+        name = message_name(await queue.accept(message(content=content)))
+    scribble(spool / "queue.db", 0)
+    for _ in range(2):  # the files of the lost database are safe at later starts too
+        seen = Recorder()
+        async with opened(spool, observer=seen) as queue:
+            await queue._store.wait()
+            assert await everything(queue) == []
+        assert [name] == [path.name for path in (spool / "content").iterdir()]
+        (aside,) = spool.glob("damaged-*")
+        assert (aside / "queue.db").stat().st_size > 300
+    assert not seen.errors or seen.errors[0][0] == "cleanup"
+
+
+async def test_the_move_is_reported(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    await filled(spool, "a")
+    scribble(spool / "queue.db", 0)
+    seen = Recorder()
+    async with opened(spool, observer=seen):
+        pass
+    ((operation, error),) = seen.errors
+    assert operation == "open"
+    assert "is damaged" in str(error) and "damaged-" in str(error)
+
+
+async def test_a_missing_database_is_reported(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    await filled(spool, "a")
+    (spool / "queue.db").unlink()
+    seen = Recorder()
+    async with opened(spool, observer=seen) as queue:
+        await queue.accept(message())
+    assert ["missing" in str(error) for _, error in seen.errors] == [True]
+
+
+def root_page(spool: Path, table: str) -> tuple[int, int]:
+    """(offset, size) of the page a table begins with."""
+    db = sqlite3.connect(spool / "queue.db")
+    size: int = db.execute("PRAGMA page_size").fetchone()[0]
+    page: int = db.execute("SELECT rootpage FROM sqlite_master WHERE name=?", (table,)).fetchone()[0]
+    db.close()
+    return (page - 1) * size, size
+
+
+async def test_damage_found_at_work_is_final(
+    tmp_path: Path,
+) -> None:
+    """SQLite says "malformed" when the entries are read: on_failed; the next start looks closely."""
+    spool = tmp_path / "spool"
+    await filled(spool, "a")
+    start, size = root_page(spool, "entry")
+    scribble(spool / "queue.db", start, size)
+    queue = await Queue.open(spool, SMALL)
+    failed: list[BaseException] = []
+    queue.on_failed = failed.append
+    queue.claim_lane("a")
+    with pytest.raises(QueueFailed, match="malformed"):
+        await queue.take("a", 5)
+    await queue.close()
+    assert (len(failed), (spool / "suspect").exists()) == (1, True)
+    async with opened(spool) as queue:
+        assert await everything(queue) == []
+        await queue.accept(message())
+    assert len(list(spool.glob("damaged-*"))) == 1
+    assert not (spool / "suspect").exists()
+
+
+async def test_suspect_indexes_and_counters_are_made_anew(tmp_path: Path) -> None:
+    """They are derived from the entries, so nothing is lost when they are wrong."""
+    spool = tmp_path / "spool"
+    await filled(spool, "mx:a", "mx:a", "mx:b")
+    edit(spool, "UPDATE lane SET incoming=77, next=1", "UPDATE total SET entries=99")
+    start, size = root_page(spool, "entry_due")
+    whole = (spool / "queue.db").read_bytes()
+    page = whole[start : start + size].replace(b"mx:a", b"mx:z")
+    (spool / "queue.db").write_bytes(whole[:start] + page + whole[start + size :])
+    (spool / "suspect").write_bytes(b"")
+    async with opened(spool) as queue:
+        assert (queue.stats()[State.INCOMING].entries, queue.stats()[State.INCOMING].bytes) == (3, 18)
+        assert queue.lane_tally("mx:a").states[State.INCOMING].entries == 2
+        assert queue.claim(5, 4e9) == ["mx:a", "mx:b"]
+        assert len(await queue.take("mx:a", 5)) == 2
+    assert not list(spool.glob("damaged-*"))
+
+
+Damage = Callable[[Path, str], object]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda spool, name: edit(spool, "UPDATE message SET content=X'00'"), "content"),
+        (lambda spool, name: edit(spool, "UPDATE message SET content=zeroblob(size)"), "content"),
+        (lambda spool, name: edit(spool, "UPDATE message SET meta=X'00'"), "message"),
+        (lambda spool, name: edit(spool, "DELETE FROM message"), "row is missing"),
+    ],
+)
+async def test_a_damaged_message_goes_to_quarantine(tmp_path: Path, damage: Damage, reason: str) -> None:
+    """Found when it is loaded: all its entries are kept, counted, reported, and never sent."""
+    spool = tmp_path / "spool"
+    (name,) = await filled(spool, "a")
+    damage(spool, name)
+    seen = Recorder()
+    async with opened(spool, observer=seen) as queue:
+        queue.claim_lane("a")
+        (entry,) = await queue.take("a", 5)
+        assert await queue.load(entry) is None
+        await queue.flush()
+        assert ([State.QUARANTINED], [name]) == (
+            [row.state for row in await everything(queue)], [bad for bad, _ in seen.bad]
+        )  # fmt: skip
+        assert reason in seen.bad[0][1]
+        assert await queue.take("a", 5) == []
+        assert (queue.stats()[State.ACTIVE].entries, queue.stats()[State.QUARANTINED].entries) == (0, 1)
+        assert await queue.release(Filter()) == 0
+        assert await queue.drop(Filter(states=frozenset({State.QUARANTINED}))) == 1
+
+
+@pytest.mark.parametrize("column", ["recipients='[]'", "sender='x'", "size=size+1", "recipients='{'"])
+async def test_a_damaged_entry_goes_to_quarantine(tmp_path: Path, column: str) -> None:
+    """Found when it is taken; the sound one beside it is leased; its message's other lanes go along."""
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        bad = message_name(await queue.accept(message("a", "b")))
+        await queue.accept(message("a"))
+    edit(spool, f"UPDATE entry SET {column} WHERE id=(SELECT min(id) FROM entry)")
+    seen = Recorder()
+    async with opened(spool, observer=seen) as queue:
+        queue.claim_lane("a")
+        (entry,) = await queue.take("a", 5)
+        assert [row.state.name for row in await everything(queue)] == ["QUARANTINED", "QUARANTINED", "ACTIVE"]
+        assert [bad] == [name for name, _ in seen.bad]
+        assert entry.name != bad
+
+
+async def test_other_leases_of_a_damaged_message_end_in_quarantine(tmp_path: Path) -> None:
+    """They may deliver it (they have read it); undelivered they do not come back."""
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        leased = leasing(queue)
+        await queue.accept(message("a", "b", "c"))
+        queue.quarantine(leased[0], "the file is wrong")
+        await queue.flush()
+        queue.settle(leased[1], leased[1].recipients, due=1.0)
+        queue.settle(leased[2])
+        await queue.flush()
+        assert [row.state.name for row in await everything(queue)] == ["QUARANTINED", "QUARANTINED"]
+        assert queue.stats()[State.ACTIVE].entries == 0
+
+
+async def test_a_missing_content_file_goes_to_quarantine(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    seen = Recorder()
+    async with opened(spool, observer=seen) as queue:
+        leased = leasing(queue)
+        content = queue.content()
+        content.write(bytes(300_000))
+        name = message_name(await queue.accept(message(content=content)))
+        (spool / "content" / name).unlink()
+        assert queue.load_now(leased[0]) is None
+        await queue.flush()
+        assert [(name, "its content file is missing")] == seen.bad
