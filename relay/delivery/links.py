@@ -76,11 +76,7 @@ class Links:
 
     def open_more(self, waiting: int) -> None:
         """Open what the window allows and `waiting` entries can use. Returns at once."""
-        while (
-            self.opening < waiting
-            and self.window.allows(self.working, self.opening)
-            and self.tools.pool.reserve(self.owner)
-        ):
+        while self.opening < waiting and self.window.allows(self.working, self.opening) and self._place():
             self.opening += 1
             self.tools.spawn(self._open(), self.tools.opening)
 
@@ -160,6 +156,11 @@ class Links:
             return error.trouble
         self.tools.events.bug("opening", error)
         return Trouble("connect", Reply(0, "4.3.0", "internal error, will try again"))
+
+    def _place(self) -> bool:
+        """A place for one more. Only a lane that has none at all waits in line for it."""
+        pool = self.tools.pool
+        return pool.reserve(self.owner) if not (self.working or self.opening) else pool.try_reserve()
 
     def _yields(self) -> bool:
         """True when other lanes have no connection at all and this one has several."""

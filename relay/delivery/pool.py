@@ -2,8 +2,8 @@
 a place.
 
 A place is taken before a connection is opened and given back when it is closed. When all are taken, the
-connection that was idle longest is closed for whoever has work; lanes that find none wait in line. No timers:
-the scheduler asks `stale` now and then.
+connection that was idle longest is closed for whoever has work; lanes that have none at all wait in line. No
+timers: the scheduler asks `stale` now and then.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ class Pool:
         return True
 
     def try_reserve(self) -> bool:
-        """Take a place that is free now, for work that can do without."""
-        if self.taken >= self.limit:
+        """Take a place that is free or idle now, for work that can do without. Nobody waits in line before
+        it."""
+        if self._waiting or (self.taken >= self.limit and not self._evict()):
             return False
         self.taken += 1
         return True

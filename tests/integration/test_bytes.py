@@ -58,6 +58,18 @@ def send_swaks(port: int, path: Path, recipient: str) -> int:
     return 1
 
 
+def send_all_swaks(port: int, recipient: str) -> int:
+    with ThreadPoolExecutor(4) as pool:
+        return sum(pool.map(lambda path: send_swaks(port, path, recipient), NOT_EMPTY))
+
+
+def sent_by_swaks() -> Counter[str]:
+    """What swaks makes of the files (it adds lines and expands some sequences): seen without a relay."""
+    with RecordingSink() as direct:
+        send_all_swaks(direct.port, "swaks@example.com")
+        return Counter(sha256(message.content).hexdigest() for message in direct.messages)
+
+
 def send_smtp_source(port: int, count: int, recipient: str) -> int:
     command = [
         require_tool("smtp-source", "postfix"), "-s", "10", "-m", str(count), "-l", "3000", "-N",
@@ -82,10 +94,7 @@ def test_two_thousand_messages_arrive_byte_exact(sink: RecordingSink, tmp_path: 
     routes = [{"name": "all", "via": [f"127.0.0.1:{sink.port}"]}]
     with RelayProcess(tmp_path, {"routes": routes}) as relay:
         sent = send_rounds(relay.smtp_port, "lib@example.com", ROUNDS)
-        with ThreadPoolExecutor(4) as pool:
-            swaks = sum(
-                pool.map(lambda path: send_swaks(relay.smtp_port, path, "swaks@example.com"), NOT_EMPTY)
-            )
+        swaks = send_all_swaks(relay.smtp_port, "swaks@example.com")
         made = send_smtp_source(relay.smtp_port, 400, "source@example.com")
         assert sent + swaks + made >= 2000
         sink.wait(sent + swaks + made, 120)
@@ -96,7 +105,7 @@ def test_two_thousand_messages_arrive_byte_exact(sink: RecordingSink, tmp_path: 
     arrived = Counter(sha256(below_received(m.content)).hexdigest() for m in sink.of("lib@example.com"))
     assert arrived == expected
     by_swaks = Counter(sha256(below_received(m.content)).hexdigest() for m in sink.of("swaks@example.com"))
-    assert by_swaks == Counter(sha256(corpus.arrives(path.read_bytes())).hexdigest() for path in NOT_EMPTY)
+    assert by_swaks == sent_by_swaks()
     numbered = Counter(
         m.recipients[0] for m in sink.messages if m.recipients[0].endswith("source@example.com")
     )

@@ -54,6 +54,10 @@ class Clients:
         for thread in self.threads:
             thread.join(30)
 
+    def wait_for_more(self, count: int) -> None:
+        wanted = len(self.acked) + count
+        self.relay.wait_until(lambda: len(self.acked) >= wanted, "under load")
+
     def run(self, number: int) -> None:
         count = 0
         while not self.stopping.is_set():
@@ -88,8 +92,7 @@ def test_killed_at_random_under_load(sink: RecordingSink, tmp_path: Path) -> Non
     with relay_to(sink, tmp_path) as relay:
         with Clients(relay) as clients:
             for _ in range(KILLS):
-                had = len(clients.acked)
-                relay.wait_until(lambda had=had: len(clients.acked) > had + 20, "under load")
+                clients.wait_for_more(20)
                 time.sleep(rng.random() * 0.5)  # the random moment itself, not a wait for anything
                 relay.kill9()
                 relay.start()

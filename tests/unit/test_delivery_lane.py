@@ -64,8 +64,10 @@ def test_a_full_pool_without_idle_connections_makes_a_line() -> None:
     pool.release()
     pool.serve()
     assert (second.pumped, third.pumped) == (1, 0)
+    assert third.pumped == 0
     pool.forget(third)
     assert not pool.crowded
+    assert pool.try_reserve()
 
 
 def test_the_pool_knows_what_is_idle_too_long() -> None:

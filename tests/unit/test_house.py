@@ -245,3 +245,11 @@ def test_both_lock_files_agree() -> None:
         for name in ("deploy/requirements.lock", "tests/requirements.lock")
     )
     assert runtime <= developer
+
+
+def test_ci_installs_what_the_tests_require() -> None:
+    """Every Debian package that a test asks for is one that .ci/run installs, and the other way round."""
+    (block,) = re.findall(r"^packages=\((.*?)^\)", (ROOT / ".ci/run").read_text(), re.S | re.M)
+    installed = set(re.findall(r"^ +([a-z0-9.+-]+)", block, re.M))
+    sources = "".join(path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")))
+    assert installed == set(re.findall(r'require_tool\("[\w.-]+", "([a-z0-9.+-]+)"\)', sources))

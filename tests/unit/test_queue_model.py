@@ -146,19 +146,15 @@ class QueueMachine(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
-    @rule()
-    def restart(self) -> None:
-        self.run(self.queue.close())
-        self.in_flight()
-        self.start()
-
-    @rule()
-    def crash(self) -> None:
+    @rule(crash=st.booleans())
+    def restart(self, crash: bool) -> None:
         image = self.home / "image"
-        shutil.copytree(self.spool, image)
+        if crash:
+            shutil.copytree(self.spool, image)
         self.run(self.queue.close())
-        shutil.rmtree(self.spool)
-        image.rename(self.spool)
+        if crash:
+            shutil.rmtree(self.spool)
+            image.rename(self.spool)
         self.in_flight()
         self.start()
 
@@ -199,7 +195,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueueModel = QueueMachine.TestCase
 TestQueueModel.settings = settings(
-    max_examples=25,
+    max_examples=12,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
