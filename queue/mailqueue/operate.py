@@ -10,7 +10,7 @@ from mailqueue.entry import Filter, State
 from mailqueue.leases import Leases, Mark
 from mailqueue.transaction import Transaction
 
-CHUNK = 500  # entries in one job
+CHUNK = 200  # entries in one job
 
 
 class Action(Enum):

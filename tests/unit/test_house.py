@@ -1,7 +1,8 @@
 """The rules of the house, read from its sources: who may import whom, what must never stand in the tree.
 
 Each rule is a sentence of the README's map. Imports are read with `ast`, also those inside functions and
-those under TYPE_CHECKING: an arrow is an arrow. Every rule is also shown a wrong example, so that it can fail.
+those under TYPE_CHECKING: an arrow is an arrow. Every rule is also shown a wrong example, so that it
+can fail.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ class Module:
     tree: ast.Module
     lines: int = 0
 
-    @property
+    @cached_property
     def imports(self) -> set[str]:
         """Every module named by an import statement; `from a import b` gives both a and a.b."""
         found: set[str] = set()
@@ -55,8 +57,13 @@ def source(name: str, text: str) -> Module:
     return Module(name, ast.parse(text), text.count("\n"))
 
 
-def modules() -> Iterator[Module]:
-    """All of relay, mailqueue and the tests."""
+@cache
+def modules() -> tuple[Module, ...]:
+    """All of relay, mailqueue and the tests, read once."""
+    return tuple(read_all())
+
+
+def read_all() -> Iterator[Module]:
     for root, package in ((ROOT, "relay"), (ROOT / "queue", "mailqueue"), (ROOT, "tests")):
         for path in sorted(root.glob(f"{package}/**/*.py")):
             name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")

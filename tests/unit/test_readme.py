@@ -13,7 +13,7 @@ from relay.config.load import load
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "relay/README.md", "queue/README.md", "tests/README.md")
 NAMED = re.compile(r"`((?:[\w.]+/)*[\w.]+\.(?:py|md|yaml|lock))`|\]\(([^):#]+)\)|`((?:[\w.]+/)+)`")
-NOT_OURS = {"relay.yaml", "__init__.py"}  # what readers have, and what must not be
+NOT_OURS = {"relay.yaml", "__init__.py", "content/"}  # the readers', what must not be, the spool's
 
 
 def named(page: str) -> set[str]:
