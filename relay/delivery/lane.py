@@ -234,6 +234,9 @@ class Lane:
 
     def probe(self) -> None:
         """Try to open one connection; no entry is taken for it."""
+        if self.gone:  # nothing to open: what waits goes the ways it has since the reload
+            self._resume(Event.GONE)
+            return self.pump()
         if not self.links.working and not self.tools.stopping:
             self.links.open_more(1)
 

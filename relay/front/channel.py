@@ -192,7 +192,7 @@ class Channel(SMTP):
             self.buffer = b""
             self.deadline.put(CLOSING_TIME)
             transport.close()
-        else:
+        elif self.state is not State.COMMAND or self.held or self.choked:
             self._regulate()
 
     # --- pausing and time

@@ -114,9 +114,8 @@ class Intake:
         if self.octets > self._limit:
             self.refuse(too_big(self._limit))
             return
-        if newline.has_bare(block) or (
-            self._line_start and block.startswith(EMPTY)
-        ):  # a dot behind a bare end
+        dot_behind_bare_end = self._line_start and block.startswith(EMPTY)
+        if dot_behind_bare_end or newline.has_bare(block):
             block = self._mend(block)
         self._line_start = newline.ends_line(block)
         self.ascii = self.ascii and block.isascii()
@@ -152,8 +151,7 @@ class Intake:
         if self.facts.hops > self._hops:
             self.refuse(Refused(554, "5.4.6", "too many Received lines: mail loop", "loop"))
             return
-        self.content.write(self._trace(self.facts))
-        self.content.write(block)
+        self.content.write(self._trace(self.facts) + block)
 
 
 def _spool_refusal(error: OSError) -> Refused:

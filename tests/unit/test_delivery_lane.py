@@ -139,6 +139,16 @@ async def test_dns_verdicts_come_through_as_they_are() -> None:
     assert temporary.value.trouble.reason == "address"
 
 
+def test_who_waits_for_a_place_comes_before_who_can_do_without() -> None:
+    pool = Pool(1)
+    first, second = Holder(pool), Holder(pool)
+    assert pool.reserve(first)
+    assert not pool.reserve(second)
+    pool.release()
+    assert not pool.try_reserve()
+    assert pool.reserve(second)
+
+
 def _policy() -> LanePolicy:
     assert POLICY is not None
     return POLICY

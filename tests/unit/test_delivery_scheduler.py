@@ -818,3 +818,31 @@ async def test_stop_reaches_what_a_suspended_lane_still_sends() -> None:
     await asyncio.wait_for(world.scheduler.stop(1.0), 5)
     assert world.queue.leased == 0
     assert {row.entry.attempts for row in world.queue.rows.values()} == {0}
+
+
+async def test_an_entry_that_cannot_be_read_when_dns_says_no_stays() -> None:
+    world = World()
+    world.resolver.resolution = DnsFailed(Reply(0, "5.1.2", "no such domain"))
+    number = world.queue.submit(LANE)
+    world.queue.unreadable.add(number)
+    await world.settle_down()
+    row = world.queue.rows[number]
+    assert (row.leased, row.entry.attempts, world.events.count("bug")) == (False, 1, 1)
+    assert "no such domain" in row.entry.recipients[0].reply
+    world.queue.unreadable.clear()
+    await world.pass_time(80)
+    assert len(world.queue.reports) == 1
+
+
+async def test_the_watchdog_knows_that_a_peer_may_have_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.hop.hold = True
+    number = world.queue.submit(LANE)
+    await world.settle_down()
+    (link,) = world.hop.busy
+    link.past_dot = True
+    monkeypatch.setattr(link, "abort", link._end)  # it does not even say that it ended
+    world.clock.advance(3700)
+    world.scheduler.sweep()
+    assert world.events.count("ambiguous") == 1
+    assert world.queue.rows[number].due >= world.clock.time() + 600
