@@ -62,7 +62,7 @@ class App:
         )
 
     async def start(self) -> None:
-        """Accepting when it returns. QueueError: the spool; StartFailed: an address. Nothing is left running then."""
+        """Accepting when it returns. QueueError: the spool; StartFailed: an address. Then nothing runs."""
         self.queue = await Queue.open(self.config.spool, self._options(), self.events)
         try:
             await self._start()
@@ -98,9 +98,7 @@ class App:
             self._listeners.append(made)
 
     def _options(self) -> Options:
-        return Options(
-            reserve=self.config.limits.spool_reserve, recovery_pause=self.config.retry.after_crash
-        )
+        return Options(reserve=self.config.limits.spool_reserve, recovery_pause=self.config.retry.after_crash)
 
     def _route(self) -> None:
         self.table = RouteTable(self.config)
@@ -155,7 +153,7 @@ class App:
         return f"{host}:{self.admin.port}"
 
     async def reload(self, config: Config) -> list[str]:
-        """From now on `config` holds, except for the keys that need a restart: those that changed are returned."""
+        """From now on `config` holds, but for the keys that need a restart: the changed ones are returned."""
         stuck = [key for key in RESTART_ONLY if getattr(config, key) != getattr(self.config, key)]
         self.config = config.model_copy(update={key: getattr(self.config, key) for key in RESTART_ONLY})
         old = self.resolver
@@ -197,8 +195,9 @@ async def _bound(starting: Any, key: str, address: str) -> None:
     try:
         await starting
     except OSError as error:
-        text = error.strerror or str(error)
-        raise StartFailed(f"{key}: cannot listen on {address}: {text}; choose another address or end who has it") from None
+        why = error.strerror or str(error)
+        text = f"{key}: cannot listen on {address}: {why}; choose another address or end who has it"
+        raise StartFailed(text) from None
 
 
 def _text(host: str, port: int) -> str:

@@ -1,9 +1,9 @@
 """The envelope facts of a message that the queue carries without looking at them.
 
-The queue knows a sender, recipients (address + an opaque options string) and an opaque `meta` blob. This module
-is the one place that says what those two opaque things hold: `Envelope.pack()` / `unpack()` for `meta`; the
-options string of a recipient is the client's NOTIFY= and ORCPT= parameters, byte for byte (RFC 3461 section 4),
-separated by a space, "" where there were none.
+The queue knows a sender, recipients (address + an opaque options string) and an opaque `meta` blob. This
+module is the one place that says what the two opaque things hold: `Envelope.pack()` / `unpack()` for `meta`;
+the options string of a recipient is the client's NOTIFY= and ORCPT= parameters, byte for byte (RFC 3461
+section 4), separated by a space, "" where there were none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Envelope:
     """sender "" is the null sender; envid is the xtext as given; ret is "FULL", "HDRS" or "" (absent).
 
     eightbit and smtputf8 say "declared by the client and really present in the bytes": only then the next hop
-    needs the extension (design section 7).
+    needs the extension: many clients declare both for plain ASCII mail.
     """
 
     sender: str = ""
@@ -46,7 +46,7 @@ class Envelope:
 
     @classmethod
     def unpack(cls, sender: str, meta: bytes) -> Envelope:
-        """The reverse of pack; unknown keys (of a newer version) are ignored. ValueError when it is not JSON."""
+        """The reverse of pack; unknown keys (of a newer version) are ignored. ValueError: not JSON."""
         facts = _decode(meta.decode()) if meta else {}
         if not _KNOWN.issuperset(facts):
             facts = {name: facts[name] for name in _META if name in facts}
@@ -61,5 +61,5 @@ _values = attrgetter(*_META)
 
 
 def domain_of(address: str) -> str:
-    """The domain of an address in lower case; "" when it has none. `[...]` literals are returned as they stand."""
+    """The domain of an address in lower case; "" when it has none. `[...]` literals too."""
     return address.rpartition("@")[2].lower() if "@" in address else ""

@@ -1,8 +1,8 @@
 """What became of a recipient in one attempt: three frozen values, consumed with `match`.
 
-`host` is the peer that said it, as "name[address]:port", or "" where nobody was reached. `stage` is the phase of
-section 6 of the design (one of STAGES). `ambiguous` says that the peer may have the message although no reply to
-the final dot was read: such a recipient is tried again no sooner than ten minutes later.
+`host` is the peer that said it, as "name[address]:port", or "" where nobody was reached. `stage` is where it
+was said (one of STAGES; what it means there: delivery/verdict.py). `ambiguous`: the peer may have the message
+although no reply to the final dot was read; it is tried again no sooner than ten minutes later.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from relay.reply import Reply
 
-STAGES = ("dns", "connect", "greeting", "ehlo", "starttls", "auth", "capability", "mail", "rcpt", "data", "dot", "age")
+STAGES = (
+    "dns", "connect", "greeting", "ehlo", "starttls", "auth", "capability",
+    "mail", "rcpt", "data", "dot", "age",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Delivered:
 
     reply: Reply
     host: str = ""
-    dsn_passed_on: bool = True  # False: the peer lacks DSN, so NOTIFY=SUCCESS is answered by us (RFC 3461 5.2.2)
+    dsn_passed_on: bool = True  # False: the peer lacks DSN; we answer NOTIFY=SUCCESS (RFC 3461 5.2.2)
 
 
 @dataclass(frozen=True, slots=True)

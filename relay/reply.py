@@ -1,8 +1,8 @@
 """An SMTP reply as a value, ours or a peer's.
 
-`Reply` is what a server says after a command: three digits, an enhanced status code (RFC 3463) where there is
-one, and text. Trouble that is not a reply (DNS, connect) is put into the same shape with `code` 0, so that the
-log, the queue and a bounce show one thing.
+`Reply` is what a server says after a command: three digits, an enhanced status code (RFC 3463) where there
+is one, and text. Trouble that is not a reply (DNS, connect) is put into the same shape with `code` 0, so that
+the log, the queue and a bounce show one thing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """code: 200-599, or 0 where no server said anything; enhanced: "2.0.0" or ""; text: lines joined by LF."""
+    """code: 200-599, 0 where no server said anything; enhanced: "2.0.0" or ""; text: lines joined by LF."""
 
     code: int
     enhanced: str

@@ -1,8 +1,8 @@
 """Content in wire form: lines end with CRLF, lines that begin with a dot have it doubled (RFC 5321 4.5.2).
 
-Content is kept on the spool in wire form, without the final ".": what a client sent needs no pass over it on the
-way in, and none on the way out. It is empty or ends with CRLF. Only what people or programs read as a file
-(captured .eml, returned content in a bounce) is un-stuffed.
+Content is kept on the spool in wire form, without the final ".": what a client sent needs no pass over it on
+the way in, and none on the way out. It is empty or ends with CRLF. Only what people or programs read as a
+file (captured .eml, returned content in a bounce) is un-stuffed.
 """
 
 from __future__ import annotations

@@ -1,26 +1,59 @@
-"""One thread that does one thing after another for the event loop, and calls back on the loop."""
+"""One thread that does one thing after another for the event loop, and calls back on the loop.
+
+A busy loop starves such a thread: it lets go of the interpreter only for the moment of its poll and takes it
+back before the thread has woken up, so the thread waits for a whole switch interval, or for ever. So while
+the thread has work the loop stands aside now and then, for some 60 microseconds: enough for the thread to
+wake up and take the interpreter. queue/README.md has the figures.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
+
+_ASIDE = 1e-5  # s; the kernel makes about 60 microseconds of it
+_FIRST = 0.001  # s until the loop stands aside again, doubled each time
+_LONGEST = 0.01
+
+Done = Callable[[Any, Exception | None], None]
 
 
 class Worker:
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = loop
-        self._calls: SimpleQueue[tuple[Callable[[], Any], Callable[[Any, Exception | None], None]] | None]
-        self._calls = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
+        self._waiting = 0  # calls that have not come back
+        self._interval = _FIRST
+        self._timer: asyncio.TimerHandle | None = None
         # A daemon: a sync that hangs for ever must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def call(self, function: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> None:
+    def call(self, function: Callable[[], Any], done: Done) -> None:
         """Run function in the thread, then done(result, error) on the loop."""
+        self._waiting += 1
         self._calls.put((function, done))
+        self._interval = _FIRST
+        self._stand_aside()
+
+    def _stand_aside(self) -> None:
+        """Let the thread run: now, and again until it is done."""
+        time.sleep(_ASIDE)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._interval, self._stand_aside)
+        self._interval = min(2 * self._interval, _LONGEST)
+
+    def _come_back(self, done: Done, result: Any, error: Exception | None) -> None:
+        self._waiting -= 1
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        done(result, error)
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -31,7 +64,7 @@ class Worker:
             except Exception as caught:  # handed over, not handled
                 error = caught
             try:
-                self._loop.call_soon_threadsafe(done, result, error)
+                self._loop.call_soon_threadsafe(self._come_back, done, result, error)
             except RuntimeError:  # the loop is closed: there is nobody left to tell
                 return
 

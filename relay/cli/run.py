@@ -1,7 +1,7 @@
 """`relay run`: the relay in the foreground, until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
-Exit codes: 0 after a signal, 78 bad configuration, 69 an address cannot be had, 73 the spool cannot be used, 75
-another process owns it, 74 the disk failed (nothing acknowledged is lost; start again when it is mended).
+Exit codes: 0 after a signal, 78 bad configuration, 69 an address cannot be had, 73 the spool cannot be used,
+75 another process owns it, 74 the disk failed (nothing acknowledged is lost; start again when it is mended).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from relay.config.checks import warnings
 from relay.config.load import load
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors
+from relay.front.listener import is_accept_trouble
 from relay.observe.bridge import bridged
 from relay.observe.events import Events
 from relay.observe.log import Log
@@ -114,7 +115,9 @@ class Process:
     def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """An exception that reached the event loop: told, counted; the relay goes on."""
         error = context.get("exception")
-        if isinstance(error, BaseException):
+        if is_accept_trouble(context):
+            self.events.session_refused("*", "", "files")
+        elif isinstance(error, BaseException):
             self.events.bug("loop", error)
         else:
             self.events.warning(f"event loop: {context.get('message')}")

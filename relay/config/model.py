@@ -1,4 +1,4 @@
-"""Every key of relay.yaml, its type and its default (the outside surface; design section 5).
+"""Every key of relay.yaml, its type and its default (the outside surface).
 
 The model is frozen: a reload builds a new one. Durations are seconds (float), sizes are octets (int): the
 field types below turn what people write ("5m", "50MiB") into them. Built in Python, plain numbers are

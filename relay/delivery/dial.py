@@ -21,7 +21,7 @@ from relay.routing.hosts import DnsDeferred, DnsFailed, Resolution
 from relay.routing.table import LanePolicy
 from relay.routing.target import Target
 
-SESSIONS = 2  # past the greeting, per attempt (design section 6)
+SESSIONS = 2  # past the greeting, per attempt
 BUDGET = 600.0  # seconds to find an open connection in
 _BAD_FOR = 300.0  # seconds an address that failed is tried last
 _BAD_MOST = 4096  # addresses remembered

@@ -75,7 +75,7 @@ class Mail:
         return lines
 
     def envelope(self, service: Service, intake: Intake) -> Envelope:
-        """What goes with the message; 8-bit and UTF-8 only where declared and real (design section 7)."""
+        """What goes with the message; 8-bit and UTF-8 only where declared and real."""
         params, facts = self.params, intake.facts
         return Envelope(
             self.sender,

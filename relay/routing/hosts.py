@@ -1,5 +1,4 @@
-"""What resolving a lane gives: hosts to try, or a verdict of section 6 of the design (stage DNS). Values
-only."""
+"""What resolving a lane gives: hosts to try, or a verdict. Values only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a lane's policy to the hosts to try, or to a verdict: section 6 of the design, stage DNS.
+"""From a lane's policy to the hosts to try, or to a verdict.
 
     survey (asks: inquiry.py) -> findings, one per host -> judge (pure) -> Hosts | DnsFailed | DnsDeferred
 

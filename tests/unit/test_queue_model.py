@@ -15,6 +15,7 @@ from fakes.spool import SMALL, everything, message
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from mailqueue import Entry, Filter, Queue, State
 
 T = TypeVar("T")
@@ -94,7 +95,9 @@ class QueueMachine(RuleBasedStateMachine):
             self.leases[entry.id] = entry
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), fate=st.sampled_from(["done", "defer", "back"]), wait=st.sampled_from([0.5, 30, 300]))
+    @rule(
+        data=st.data(), fate=st.sampled_from(["done", "defer", "back"]), wait=st.sampled_from([0.5, 30, 300])
+    )
     def settle(self, data: st.DataObject, fate: str, wait: float) -> None:
         number = data.draw(st.sampled_from(sorted(self.leases)))
         entry = self.leases.pop(number)

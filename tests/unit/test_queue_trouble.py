@@ -406,3 +406,39 @@ async def test_an_observer_that_raises_disturbs_nothing(tmp_path: Path) -> None:
         )
         await queue.accept(message())
         assert reported == ["the observer of the mail queue failed"]
+
+
+async def test_a_busy_loop_does_not_starve_the_sync(tmp_path: Path) -> None:
+    """The thread that syncs gets the interpreter although the loop never rests and never has to let go."""
+    loop = asyncio.get_running_loop()
+    before = sys.getswitchinterval()
+    busy = True
+
+    def burn() -> None:
+        sum(range(10_000))
+        if busy:
+            loop.call_soon(burn)
+
+    async with opened(tmp_path / "spool") as queue:
+        sys.setswitchinterval(60)
+        try:
+            burn()
+            async with asyncio.timeout(10):
+                for _ in range(20):
+                    await queue.accept(message())
+        finally:
+            busy = False
+            sys.setswitchinterval(before)
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
+    """As it stands there, in a fresh interpreter."""
+    text = (ROOT / "queue" / "README.md").read_text()
+    code = text.split("```python\n", 1)[1].split("```", 1)[0]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "queue")}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("accepted ")
+    assert lines[1:] == [r"sending to@example.net b'Subject: hello\r\n\r\nbody\r\n'", "left []"]

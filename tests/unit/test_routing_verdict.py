@@ -1,4 +1,4 @@
-"""Section 6 of the design, stage DNS, row by row: against a small DNS server on loopback."""
+"""The verdicts of the DNS, row by row: against a small DNS server on loopback."""
 
 from __future__ import annotations
 
