@@ -85,7 +85,7 @@ class App:
             lane_state=self.scheduler.lane_state,
             explain=lambda recipient, sender: describe(self.table, self.resolver, recipient, sender),
             facts=self._facts,
-            changed=self.events.operator,
+            changed=self._changed,
         )
         self.control = Control(self.config.spool, commands, self.events)
         await self.control.start()
@@ -133,6 +133,12 @@ class App:
             "sessions": len(self._admission),
             "not_ready": self.health.ready(),
         }
+
+    def _changed(self, action: str, entries: int, text: str) -> None:
+        """An operator did something. Who says "retry" means the next hops in trouble as well."""
+        self.events.operator(action, entries, text)
+        if action == "retry":
+            self.scheduler.suspended.hasten()
 
     def _failed(self, error: BaseException) -> None:
         if not self.health.failed:

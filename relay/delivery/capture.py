@@ -14,7 +14,6 @@ import asyncio
 import errno
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -82,11 +81,9 @@ def _envelope(job: Job) -> dict[str, object]:
 
 
 def _plain(job: Job) -> Iterator[bytes]:
-    """The content un-stuffed, in pieces. CorruptContent after the last piece, or before the first."""
+    """The content un-stuffed, in pieces. CorruptContent after the last piece or before the first; OSError."""
     loaded = job.loaded
-    if loaded.data is not None:
-        if zlib.crc32(loaded.data) != loaded.check:
-            raise CorruptContent("content does not match its checksum")
+    if loaded.data is not None:  # verified when it was loaded
         yield unstuff(loaded.data)
         return
     if loaded.path is None:

@@ -154,7 +154,6 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused = False
         if self._stream is not None:
-            self._await()
             self._stream.resume()
 
     # --- replies
@@ -205,15 +204,15 @@ class Connection(asyncio.Protocol):
             self._stream.paused = self._paused
             self._stream.start(loaded.path, loaded.size, loaded.check)
         else:
-            self._loop.call_soon(self._content_ends, "content was not loaded")
+            self._loop.call_soon(self._content_ends, "content was not loaded", True)
 
-    def _content_ends(self, fault: str) -> None:
+    def _content_ends(self, fault: str, corrupt: bool) -> None:
         transaction = self._transaction
         if transaction is None:
             return
         self._stream = None
         if fault:
-            transaction.corrupt(fault)
+            _ = transaction.corrupt(fault) if corrupt else transaction.unreadable(fault)
             self._end()
             return
         self._transport.write(END)

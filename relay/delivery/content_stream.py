@@ -9,14 +9,15 @@ from pathlib import Path
 from relay.delivery.content_reader import ContentReader
 
 Progress = Callable[[], None]
-End = Callable[[str], None]
+End = Callable[[str, bool], None]
 
 
 class ContentStream:
     """Writes a file to a transport, with back-pressure; on the loop, one block a turn.
 
-    progress(): a block was handed to the transport. end(fault): once, unless stopped: "" when all octets were
-    written and they are what was accepted; else what is wrong, and the caller must cut the connection.
+    progress(): a block was handed to the transport. end(fault, corrupt): once, unless stopped. fault "": all
+    octets were written and are what was accepted; else what is wrong, and the caller must cut the connection.
+    corrupt: they are not what was accepted, or gone; False: they could not be read this time.
     """
 
     def __init__(self, transport: asyncio.WriteTransport, progress: Progress, end: End) -> None:
@@ -33,7 +34,8 @@ class ContentStream:
         try:
             self._reader = ContentReader(path, size, check)
         except OSError as error:
-            self._loop.call_soon(self._finish, f"content cannot be opened: {error.strerror}")
+            gone = isinstance(error, FileNotFoundError)
+            self._loop.call_soon(self._finish, f"content cannot be opened: {error.strerror}", gone)
         else:
             self._loop.call_soon(self._pump)
 
@@ -68,21 +70,21 @@ class ContentStream:
         try:
             block = reading.result()
         except OSError as error:
-            self._finish(f"content cannot be read: {error.strerror}")
+            self._finish(f"content cannot be read: {error.strerror}", False)
         else:
             self._take(block)
 
     def _take(self, block: bytearray) -> None:
         assert self._reader is not None
         if not block:
-            self._finish(self._reader.fault)
+            self._finish(self._reader.fault, True)
             return
         self._transport.write(block)
         self._progress()
         if not self.paused:
             self._loop.call_soon(self._pump)
 
-    def _finish(self, fault: str) -> None:
+    def _finish(self, fault: str, corrupt: bool) -> None:
         if not self._stopped:
             self.stop()
-            self._end(fault)
+            self._end(fault, corrupt)

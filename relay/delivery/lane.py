@@ -228,8 +228,9 @@ class Lane:
     def grew(self) -> None:
         """A transaction went well."""
         window = self.links.window
-        window.succeeded(self.tools.clock.monotonic())
-        if window.full and self.condition.health is Health.RAMPING:
+        if window.size < window.limit:
+            window.succeeded(self.tools.clock.monotonic())
+        elif self.condition.health is Health.RAMPING:
             self.condition = step(self.condition, Event.GROWN, 0.0)
 
     def probe(self) -> None:

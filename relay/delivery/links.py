@@ -75,7 +75,9 @@ class Links:
         return link
 
     def open_more(self, waiting: int) -> None:
-        """Open what the window allows and `waiting` entries can use. Returns at once."""
+        """Open what the window allows and `waiting` entries can use. Returns at once. Hot."""
+        if len(self.idle) + len(self.busy) + self.opening >= self.window.size:
+            return
         while self.opening < waiting and self.window.allows(self.working, self.opening) and self._place():
             self.opening += 1
             self.tools.spawn(self._open(), self.tools.opening)

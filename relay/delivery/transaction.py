@@ -98,6 +98,10 @@ class Transaction:
         self.broken = True
         return self._end()
 
+    def unreadable(self, text: str) -> Step:
+        """The content cannot be read now (no descriptor, a disk error): deferred. The caller cuts too."""
+        return self._break_off(lambda stage: verdict.on_our_trouble(stage, text))
+
     # --- what is said
 
     def _next_batch(self) -> Step:
@@ -107,7 +111,7 @@ class Transaction:
         try:
             said = commands(self._job, self._batch, self._offered, reset=self.open)
         except ValueError as error:
-            self._rule([*self._batch, *self._later], verdict.on_unspeakable(str(error)))
+            self._rule([*self._batch, *self._later], verdict.on_our_trouble("mail", str(error)))
             return self._end()
         self.state = "reset" if self.open else "mail"
         if self._offered.pipelining:

@@ -131,7 +131,7 @@ LACKING: dict[str, Row] = {  # the final verdict only when no host offers it: se
     "SIZE": Row("5.3.4", elsewhere=True),
 }
 AGE = Row("4.4.7")
-UNSPEAKABLE = Row("4.3.0")
+OURS = Row("4.3.0")
 NO_STARTTLS = Row("4.7.4", elsewhere=True, lane="tls")
 
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
@@ -175,9 +175,9 @@ def on_no_starttls(text: str, host: str) -> Ruling:
     return _rule(NO_STARTTLS, Reply(0, NO_STARTTLS.enhanced, text), "starttls", host)
 
 
-def on_unspeakable(text: str) -> Ruling:
-    """What we hold cannot be said as a command: our trouble, never the sender's fault (promise 2)."""
-    return _rule(UNSPEAKABLE, Reply(0, UNSPEAKABLE.enhanced, text), "mail", "")
+def on_our_trouble(stage: str, text: str) -> Ruling:
+    """What we hold cannot be said or read: never the sender's fault (promise 2), no other host can help."""
+    return _rule(OURS, Reply(0, OURS.enhanced, text), stage, "")
 
 
 def on_age(last: Reply | None) -> Failed:

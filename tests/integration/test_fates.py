@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import smtplib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +104,26 @@ def test_held_mail_waits_for_its_operator(sink: RecordingSink, tmp_path: Path) -
         assert sink.wait(1)[0].recipients == ["one@example.com"]
         relay.wait_until(lambda: relay.waiting() == 0, "empty")
     assert len(sink.messages) == 1
+
+
+def test_retry_wakes_a_suspended_lane(sink: RecordingSink, tmp_path: Path) -> None:
+    """An operator's retry does not wait for the next probe of a next hop that was down."""
+    sink.close()
+    with relay_to(sink, tmp_path) as relay:
+        with smtplib.SMTP("127.0.0.1", relay.smtp_port) as client:
+            client.sendmail(SENDER, ["one@example.com"], MESSAGE)
+        relay.wait_until(lambda: relay.metric("relay_destination_suspended", reason="connect") == 1, "down")
+        wait_for_a_long_probe(relay)
+        sink.open()
+        assert relay.command("queue", "retry", "--all").returncode == 0
+        sink.wait(1, 5)
+
+
+def wait_for_a_long_probe(relay: RelayProcess) -> None:
+    """Until the next probe is more than 8 seconds away."""
+
+    def far() -> bool:
+        shown = json.loads(relay.command("explain", "--json", "one@example.com").stdout)
+        return float(shown["lane_state"]["until"]) - time.time() > 8
+
+    relay.wait_until(far, "waiting long")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -134,8 +135,17 @@ def test_a_reply_in_mid_content(
     run(scenario())
 
 
-@pytest.mark.parametrize("harm", ["changed", "cut", "longer", "gone", "directory"])
-def test_corrupt_content(run: Run, tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("changed", "checksum"),
+        ("cut", "octets"),
+        ("longer", "octets"),
+        ("gone", "opened"),
+        ("nothing", "loaded"),
+    ],
+)
+def test_corrupt_content(run: Run, tmp_path: Path, harm: str, words: str) -> None:
     """What is not what was accepted never gets its final dot; nobody is told anything but the lane."""
 
     async def scenario() -> None:
@@ -148,13 +158,36 @@ def test_corrupt_content(run: Run, tmp_path: Path, harm: str) -> None:
                 path.write_bytes(LARGE[:-500])
             elif harm == "longer":
                 path.write_bytes(LARGE + b"x")
-            else:
+            elif harm == "gone":
                 path.unlink()
-                if harm == "directory":
-                    path.mkdir()
+            else:
+                work.loaded.path = None
             verdict = await send(connection, work)
-            assert Kind.CORRUPT is verdict.kind and verdict.text
+            assert verdict.kind is Kind.CORRUPT
+            assert words in verdict.text
             assert work.results == {}
+            assert connection.closed
+            await server.conversations[0].ended.wait()
+            assert server.conversations[0].contents == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_unreadable_content(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """No file descriptor left, or a disk error: our trouble of this moment, so deferred; no final dot."""
+
+    def fails(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    async def scenario() -> None:
+        async with connected({"RCPT#2": "550 5.1.1 unknown"}) as (server, connection):
+            work = job("a@example.org", "b@example.org", content=LARGE, path=tmp_path / "content")
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "open" if number == errno.EMFILE else "preadv", fails)
+                verdict = await send(connection, work)
+            assert verdict.kind is Kind.DONE
+            assert [fate(work), fate(work, 1)] == [("D", "4.3.0", "data"), ("F", "5.1.1", "rcpt")]
             assert connection.closed
             await server.conversations[0].ended.wait()
             assert server.conversations[0].contents == []

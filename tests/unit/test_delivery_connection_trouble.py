@@ -108,8 +108,24 @@ def test_the_envelope_has_a_time_of_its_own(run: Run) -> None:
         timeouts = Timeouts(mail=10, rcpt=10, data=0.1, envelope=0.1)
         async with connected({"RCPT": drip}, timeouts=timeouts) as (_, connection):
             work = job(*(f"r{number}@example.org" for number in range(10)))
-            await send(connection, work)
+            async with asyncio.timeout(5):
+                await send(connection, work)
             assert fate(work) == ("D", "4.4.2", "rcpt")
+
+    run(scenario())
+
+
+def test_the_time_of_the_envelope_ends_with_it(run: Run) -> None:
+    """The reply to the dot may take as long as it is given, whatever the envelope had."""
+
+    async def scenario() -> None:
+        gate = asyncio.Event()
+        timeouts = Timeouts(data=0.05, envelope=0.05, dot=5)
+        async with connected({".": (gate, "250 ok")}, timeouts=timeouts) as (_, connection):
+            work = job()
+            asyncio.get_running_loop().call_later(0.15, gate.set)
+            await send(connection, work)
+            assert fate(work)[0] == "d"
 
     run(scenario())
 

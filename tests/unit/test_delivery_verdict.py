@@ -159,9 +159,10 @@ def test_starttls_not_offered() -> None:
     assert Expected(D, "4.7.4", NEXT, "tls") == facts(verdict.on_no_starttls("not offered", HOST))
 
 
-def test_unspeakable() -> None:
-    """A command we cannot form is our trouble: deferred, and no other host can help (promise 2)."""
-    assert Expected(D, "4.3.0") == facts(verdict.on_unspeakable("line end in an address"))
+def test_our_trouble() -> None:
+    """What we cannot say or read is our trouble: deferred, and no other host can help (promise 2)."""
+    ruling = verdict.on_our_trouble("data", "no file descriptor")
+    assert facts(ruling) == Expected(D, "4.3.0")
 
 
 def test_age() -> None:

@@ -1,4 +1,4 @@
-"""mailqueue against a model: any order of calls, clean restarts and crashes, and the queue is what the model says."""
+"""mailqueue against a model: any order of calls, restarts and crashes, and the queue is as the model says."""
 
 from __future__ import annotations
 

@@ -1,0 +1,241 @@
+"""Lanes in trouble: suspension, probes, the ramp, DNS, expiry of what waits (promise 11)."""
+
+from __future__ import annotations
+
+from fakes.delivery import FakeTable, refused, said
+from fakes.delivery_world import LANE, World
+
+from relay.config.model import Config, Retry
+from relay.delivery.job import Verdict
+from relay.delivery.tools import Bounds
+from relay.reply import Reply
+from relay.routing.hosts import DnsDeferred, DnsFailed
+
+DAY = 86400.0
+
+
+async def test_twenty_thousand_wait_untried_while_the_next_hop_is_down_and_all_leave_when_it_is_back() -> (
+    None
+):
+    world = World()
+    world.hop.down = refused()
+    world.queue.submit(LANE)
+    await world.settle_down()
+    assert world.state()["state"] == "suspended"
+    for _ in range(20_000):
+        world.queue.submit(LANE)
+    await world.pass_time(300)
+    assert world.hop.opens <= 9  # one probe each time: 5 + 10 + 20 + 40 + ...
+    assert world.held == 0
+    assert world.queue.leased == 0
+    assert all(row.entry.attempts == 0 for row in world.queue.rows.values())
+    assert world.events.count("attempted") == 0
+    world.hop.down = None
+    await world.pass_time(310)
+    await world.settle_down(20_000)
+    assert len(world.hop.arrived) == 20_001
+    assert world.events.count("lane_resumed") == 1
+    assert world.hop.most <= 20
+
+
+async def test_a_host_with_few_places_gets_few_connections_and_is_not_suspended() -> None:
+    world = World(table=FakeTable(concurrency=20))
+    world.hop.full = 3
+    for _ in range(90):
+        world.queue.submit(LANE)
+    await world.settle_down(2000)
+    assert len(world.hop.arrived) == 90
+    assert world.events.count("lane_suspended") == 0
+    assert world.hop.opens <= 8
+    assert world.scheduler.lanes[LANE].links.window.size == 3
+
+
+async def test_dns_that_says_no_fails_each_entry_with_a_report_and_without_a_connection() -> None:
+    world = World()
+    world.resolver.resolution = DnsFailed(Reply(0, "5.1.2", "no such domain"))
+    for _ in range(300):
+        world.queue.submit(LANE)
+    for _ in range(40):
+        await world.pass_time(1)
+    assert world.hop.opens == 0
+    assert len(world.queue.reports) == 300
+    assert not world.queue.rows
+    assert world.held == 0
+    assert world.events.count("lane_suspended") == 0
+
+
+async def test_dns_trouble_suspends_the_lane_and_counts_nothing() -> None:
+    world = World()
+    world.resolver.resolution = DnsDeferred(Reply(0, "4.4.3", "SERVFAIL"), "dns")
+    for _ in range(30):
+        world.queue.submit(LANE)
+    await world.pass_time(60)
+    assert world.state()["reason"] == "dns"
+    assert {row.entry.attempts for row in world.queue.rows.values()} == {0}
+    assert world.held == 0
+
+
+async def test_a_lane_state_says_why_until_when_and_how_often() -> None:
+    world = World()
+    world.hop.down = refused()
+    world.queue.submit(LANE)
+    await world.pass_time(17)
+    state = world.state()
+    assert (state["state"], state["reason"], state["probes"]) == ("suspended", "connect", 2)
+    assert "connection refused" in str(state["reply"])
+    until = state["until"]
+    assert isinstance(until, float)
+    assert 0 < until - world.clock.time() <= 20
+    assert world.state("mx:other.example")["state"] == "healthy"
+
+
+async def test_the_probe_of_a_lane_where_nothing_waits_is_not_made() -> None:
+    world = World()
+    world.hop.down = refused()
+    number = world.queue.submit(LANE)
+    await world.settle_down()
+    del world.queue.rows[number], world.queue.lanes[LANE][number]  # an operator dropped it
+    await world.pass_time(10)
+    assert world.hop.opens == 1
+    assert world.scheduler.suspended.records == {}
+    assert LANE not in world.queue.claimed
+    assert world.events.count("lane_resumed") == 1
+
+
+async def test_remembered_suspensions_are_bounded_and_the_rest_waits_for_its_probe_on_disk() -> None:
+    world = World(bounds=Bounds(suspended=5))
+    world.hop.down = refused()
+    for number in range(8):
+        world.queue.submit(f"mx:d{number}.example")
+    await world.settle_down()
+    assert len(world.scheduler.suspended.records) == 5
+    assert len(world.queue.claimed) == 5
+    assert world.queue.not_before["mx:d0.example"] > world.clock.time()
+    world.hop.down = None
+    await world.pass_time(30)
+    assert len(world.hop.arrived) == 8
+
+
+async def test_expiry_of_a_suspended_lane_needs_age_and_probes() -> None:
+    world = World(config=Config(retry=Retry(give_up=3600.0)))  # the schedule provides 5 attempts: 3 probes
+    world.hop.down = refused()
+    old = world.queue.submit(LANE)
+    await world.settle_down()
+    world.clock.jump(2 * 3600)  # the clock lies
+    young = world.queue.submit(LANE)
+    await world.pass_time(16)
+    assert world.state()["probes"] == 2
+    assert set(world.queue.rows) == {old, young}
+    assert not any(older_than for _, _, older_than in world.queue.takes)
+    await world.pass_time(21)
+    assert world.state()["probes"] == 3
+    assert set(world.queue.rows) == {young}
+    assert world.reporter.written == [("failed", ["to@example.org"], b"hello\r\n")]
+    outcome = world.events.of("attempted")[0][3][0][1]
+    assert (outcome.stage, outcome.reply.text) == ("age", "connection refused")
+    assert world.events.of("expired")[0][2] == 1
+
+
+async def test_expiry_of_a_suspended_lane_is_complete_in_bounded_chunks() -> None:
+    world = World(config=Config(retry=Retry(give_up=60.0)))
+    world.hop.down = refused()
+    world.queue.submit(LANE)
+    await world.settle_down()
+    for _ in range(449):
+        world.queue.submit(LANE)
+    world.clock.jump(61)
+    await world.pass_time(40)
+    assert not world.queue.rows
+    assert max(n for _, n, older in world.queue.takes if older) <= 100
+    assert world.held == 0
+
+
+async def test_an_entry_that_is_old_and_tried_often_enough_expires_with_its_last_reply() -> None:
+    world = World(config=Config(retry=Retry(give_up=600.0)))  # provides 3 attempts
+    world.hop.answers = {"to@example.org": [said(451, "4.2.2 mailbox full")]}
+    world.queue.submit(LANE)
+    await world.settle_down()
+    world.clock.jump(5 * DAY)
+    await world.pass_time(2)  # its second attempt, over time
+    assert world.reporter.written == [("failed", ["to@example.org"], b"hello\r\n")]
+    assert not world.queue.rows
+
+
+async def test_a_route_fault_suspends_the_lane_and_counts_no_attempt() -> None:
+    world = World()
+    world.hop.hold = True
+    for _ in range(5):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    link = world.hop.busy.pop(0)
+    assert link.job is not None
+    link.job.results[0] = said(451, "authentication required", "mail")
+    link.finish(Verdict(lane="auth"))
+    assert world.state()["reason"] == "auth"
+    world.hop.hold = False
+    world.hop.answer(10)
+    await world.settle_down()
+    assert world.held == 0
+    assert world.events.count("lane_suspended") == 1
+    assert len(world.hop.arrived) == 4  # what was under way on the other connections
+    (row,) = world.queue.rows.values()
+    assert row.entry.attempts == 0
+
+
+async def test_a_take_that_fails_is_tried_again_later() -> None:
+    world = World()
+    world.hop.down = refused()
+    for _ in range(3):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    world.hop.down = None
+    world.queue.full = True
+    await world.pass_time(7)
+    assert world.held == 0
+    takes = len(world.queue.takes)
+    assert takes <= 2
+    world.queue.full = False
+    await world.pass_time(7)
+    assert len(world.hop.arrived) == 3
+
+
+async def test_a_lane_that_works_again_is_ramped_up_from_one_connection() -> None:
+    world = World()
+    world.hop.down = refused()
+    for _ in range(100):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    world.hop.down = None
+    world.hop.hold = True
+    await world.pass_time(6)
+    sizes = [len(world.hop.links)]
+    for _ in range(5):
+        world.hop.answer(len(world.hop.busy))
+        await world.settle_down()
+        sizes.append(len(world.hop.links))
+    assert sizes == [1, 2, 4, 8, 16, 20]
+    assert world.state()["state"] == "healthy"
+
+
+async def test_an_old_probe_time_of_a_lane_means_nothing() -> None:
+    world = World()
+    world.hop.down = refused()
+    world.queue.submit(LANE)
+    await world.settle_down()
+    world.scheduler.suspended._due.insert(0, (world.clock.monotonic() - 1, LANE))
+    await world.pass_time(1)
+    assert world.hop.opens == 1
+
+
+async def test_an_entry_that_cannot_be_read_when_dns_says_no_stays() -> None:
+    world = World()
+    world.resolver.resolution = DnsFailed(Reply(0, "5.1.2", "no such domain"))
+    number = world.queue.submit(LANE)
+    world.queue.unreadable.add(number)
+    await world.settle_down()
+    row = world.queue.rows[number]
+    assert (row.leased, row.entry.attempts, world.events.count("bug")) == (False, 1, 1)
+    assert "no such domain" in row.entry.recipients[0].reply
+    world.queue.unreadable.clear()
+    await world.pass_time(80)
+    assert len(world.queue.reports) == 1
