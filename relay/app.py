@@ -22,6 +22,7 @@ from relay import __version__
 from relay.admin.commands import Commands
 from relay.admin.control import Control
 from relay.admin.health import Health
+from relay.admin.place import NAME
 from relay.admin.web import Admin
 from relay.config.model import Config
 from relay.delivery.opening import Opening, open_connection
@@ -39,6 +40,7 @@ from relay.routing.resolve import Resolver
 from relay.routing.table import RouteTable
 
 RESTART_ONLY = ("hostname", "spool", "listeners", "admin", "delivery", "shutdown_timeout")
+RESTART_LIMIT = "spool_reserve"  # of `limits`: the queue was opened with it
 SETTLE_SHARE = 0.2  # of the shutdown timeout is kept for the last commit
 
 
@@ -77,7 +79,7 @@ class App:
         self.queue.on_failed = self._failed
         self.health.queue = self.queue
         self.events.metrics.spool.watch(self.queue)
-        self._route()
+        self.table, self.resolver = self._routing(self.config)
         self.reports = Reports(self.config, self.table, self.events)
         self.scheduler = self._scheduler()
         commands = Commands(
@@ -88,7 +90,7 @@ class App:
             changed=self._changed,
         )
         self.control = Control(self.config.spool, commands, self.events)
-        await self.control.start()
+        await _bound(self.control.start(), "spool", str(self.config.spool / NAME), "move away what is there")
         self.admin = Admin(self.config.admin.address, self.events.metrics, self.health)
         await _bound(self.admin.start(), "admin", self.config.admin.address)
         self.scheduler.start()
@@ -100,9 +102,8 @@ class App:
     def _options(self) -> Options:
         return Options(reserve=self.config.limits.spool_reserve, recovery_pause=self.config.retry.after_crash)
 
-    def _route(self) -> None:
-        self.table = RouteTable(self.config)
-        self.resolver = Resolver.of(self.config, self.events)
+    def _routing(self, config: Config) -> tuple[RouteTable, Resolver]:
+        return RouteTable(config), Resolver.of(config, self.events)
 
     def _services(self) -> list[Service]:
         return [
@@ -158,12 +159,14 @@ class App:
         host, _, _ = self.config.admin.address.rpartition(":")
         return f"{host}:{self.admin.port}"
 
-    async def reload(self, config: Config) -> list[str]:
-        """From now on `config` holds, but for the keys that need a restart: the changed ones are returned."""
-        stuck = [key for key in RESTART_ONLY if getattr(config, key) != getattr(self.config, key)]
-        self.config = config.model_copy(update={key: getattr(self.config, key) for key in RESTART_ONLY})
-        old = self.resolver
-        self._route()
+    def reload(self, config: Config) -> list[str]:
+        """From now on `config` holds, but for the keys that need a restart: the changed ones are returned.
+
+        The old resolver is left to answer who still waits for it (its questions end within seconds): cut off,
+        an attempt under way would be lost."""
+        kept, stuck = merged(self.config, config)
+        table, resolver = self._routing(kept)  # what can fail comes first: all or nothing
+        self.config, self.table, self.resolver = kept, table, resolver
         self.events.metrics.configure(route_names(config), [item.address for item in self.config.listeners])
         self.events.log.configure(style=config.log.format, level=config.log.level)
         self.reports.renew(self.config, self.table)
@@ -172,7 +175,6 @@ class App:
         self._admission.sessions_per_client = config.limits.sessions_per_client
         for listener, service in zip(self._listeners, self._services(), strict=True):
             listener.service = service
-        await old.close()
         return stuck
 
     # --- the end
@@ -196,13 +198,26 @@ class App:
         await self.queue.close()
 
 
-async def _bound(starting: Any, key: str, address: str) -> None:
+def merged(old: Config, new: Config) -> tuple[Config, list[str]]:
+    """What holds after a reload, and the changed keys that need a restart: they stay as they are."""
+    limit = getattr(old.limits, RESTART_LIMIT)
+    kept = {key: getattr(old, key) for key in RESTART_ONLY}
+    stuck = [key for key, value in kept.items() if getattr(new, key) != value]
+    if getattr(new.limits, RESTART_LIMIT) != limit:
+        stuck.append(f"limits.{RESTART_LIMIT}")
+    kept["limits"] = new.limits.model_copy(update={RESTART_LIMIT: limit})
+    return new.model_copy(update=kept), stuck
+
+
+async def _bound(
+    starting: Any, key: str, address: str, advice: str = "choose another address or end who has it"
+) -> None:
     """Awaits a start; an OSError becomes a StartFailed that names the key, the address and what to do."""
     try:
         await starting
     except OSError as error:
         why = error.strerror or str(error)
-        text = f"{key}: cannot listen on {address}: {why}; choose another address or end who has it"
+        text = f"{key}: cannot listen on {address}: {why}; {advice}"
         raise StartFailed(text) from None
 
 

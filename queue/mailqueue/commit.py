@@ -134,9 +134,7 @@ class GroupCommit:
             if error is not None:
                 self._observer.spool_error("sync", error)
                 self.fail(error)
-            if (
-                self.failure is not None
-            ):  # perhaps of something else, meanwhile: those who wait have been told
+            if self.failure is not None:  # this or another one: those who wait have been told
                 self._tell_idle()
                 return
             self._in_flight = []

@@ -45,7 +45,7 @@ def compose(
 
     now, accepted, give_up: seconds since the epoch (give_up: when retries end, 0: not said). queue_id and
     envelope: of the original. content: its octets in wire form, all of them when `complete`, else the first
-    part (`policy.content_needed` says how many). boundary: of the MIME parts; another is derived from it when
+    part (RETURN_CAP octets are enough). boundary: of the MIME parts; another is derived from it when
     it occurs in them. message_id: of the report. to: its address, the original's sender when "". cap: the
     most octets of content that are returned in full.
     """

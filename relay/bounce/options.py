@@ -53,10 +53,3 @@ def xtext_decode(text: str) -> str:
     if not decoded.isascii():
         raise ValueError(f"not ASCII behind the xtext: {text!r}")
     return decoded
-
-
-def xtext_encode(text: str) -> str:
-    """ASCII text -> xtext. ValueError: not ASCII."""
-    if not text.isascii():
-        raise ValueError(f"not ASCII: {text!r}")
-    return re.sub(r"[^!-*,-<>-~]", lambda match: f"+{ord(match[0]):02X}", text)

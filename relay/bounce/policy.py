@@ -95,13 +95,6 @@ def _plan(kind: Kind, envelope: Envelope, group: Sequence[Result], postmaster: s
     return Plan(kind, report_address(envelope.sender, postmaster, kind, failed) or "", tuple(group))
 
 
-def content_needed(kind: Kind, envelope: Envelope, size: int) -> int:
-    """How many octets of the content `compose` can use: all for RET=FULL within the cap, else the headers."""
-    if kind == "failed" and envelope.ret == "FULL" and size <= RETURN_CAP:
-        return size
-    return min(size, HEADERS_CAP)
-
-
 def report_envelope(kind: Kind, to: str, report: bytes, message_id: str) -> Envelope:
     """The envelope of a report: null sender, and only the extensions its bytes really need."""
     return Envelope(

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -30,11 +31,13 @@ from relay.observe.metrics import Metrics
 
 CANNOT_CREATE = 73
 SWITCH_INTERVAL = 0.0005  # s: a thread that ended a sync gets the interpreter soon although the loop is busy
+FILES_BESIDES = 256  # the spool, DNS, HTTP, operators
 GARBAGE = (50_000, 20, 50)  # collections are rare: the work in hand makes hardly any cycles
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs until a signal; returns the exit code."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the default would end us; a fresh start needs no reload
     try:
         config = load(args.config, os.environ)
     except ConfigErrors as errors:
@@ -50,6 +53,22 @@ def run(args: argparse.Namespace) -> int:
             return runner.run(Process(args, config, Events(log, metrics)).run())
     finally:
         log.close()
+
+
+def allow_files(config: Config) -> list[str]:
+    """Raise this process's limit of open files (often 1024) as far as is needed and allowed: a socket and a
+    large message for each session and connection. Returns a warning when that is not enough."""
+    wanted = 2 * (config.limits.sessions + config.delivery.connections) + FILES_BESIDES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most >= wanted:
+        return []
+    text = (
+        f"limits.sessions and delivery.connections can need {wanted} open files, this process may have {most}"
+    )
+    return [f"{text}; raise its limit (ulimit -n, LimitNOFILE=)"]
 
 
 def loop_factory(environ: dict[str, str] | os._Environ[str]) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -69,8 +88,9 @@ class Process:
         self.args = args
         self.events = events
         self.ended = asyncio.Event()
+        self.hung_up = asyncio.Event()
+        self.warnings = [*warnings(config), *allow_files(config)]  # before the App: it asks for the limit
         self.app = App(config, events, self.failed)
-        self.reloading: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """The exit code."""
@@ -78,9 +98,9 @@ class Process:
         self.events.log.attach(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ended.set)
-        loop.add_signal_handler(signal.SIGHUP, self.hangup)
+        loop.add_signal_handler(signal.SIGHUP, self.hung_up.set)
         loop.set_exception_handler(self.unexpected)
-        for text in warnings(self.app.config):
+        for text in self.warnings:
             self.events.warning(text)
         try:
             await self.app.start()
@@ -88,7 +108,9 @@ class Process:
             return refused(error)
         gc.collect()
         gc.freeze()
+        reloading = loop.create_task(self.reloads())
         await self.ended.wait()
+        reloading.cancel()
         await self.app.stop()
         return exits.IO if self.app.health.failed else exits.OK
 
@@ -96,19 +118,27 @@ class Process:
         """The queue is no more: end, so that the next start reads the truth from the disk."""
         self.ended.set()
 
-    def hangup(self) -> None:
-        """SIGHUP. One reload at a time; a second signal during one is covered by it or comes again."""
-        if self.reloading is None or self.reloading.done():
-            self.reloading = asyncio.get_running_loop().create_task(self.reload())
+    async def reloads(self) -> None:
+        """One reload after the other. A signal that comes during the start or during a reload has its own."""
+        while await self.hung_up.wait():
+            self.hung_up.clear()
+            try:
+                await self.reload()
+            except Exception as error:
+                self.events.bug("app.reload", error)
+                self.events.reloaded(False, f"internal error: {type(error).__name__}: {error}")
 
     async def reload(self) -> None:
-        """All or nothing: on an error the old configuration stays."""
+        """All or nothing: on an error the old configuration stays. Read in a thread: to find the machine's
+        name may take its time."""
         try:
-            config = load(self.args.config, os.environ)
+            config = await asyncio.to_thread(load, self.args.config, os.environ)
         except ConfigErrors as errors:
             self.events.reloaded(False, "; ".join(str(errors).splitlines()))
             return
-        stuck = await self.app.reload(config)
+        for text in warnings(config):
+            self.events.warning(text)
+        stuck = self.app.reload(config)
         text = f"; these need a restart: {', '.join(stuck)}" if stuck else ""
         self.events.reloaded(True, f"configuration read again{text}")
 

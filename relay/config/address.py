@@ -193,23 +193,24 @@ def check_hostname(text: str) -> str:
 
 
 def check_domain(text: str) -> str:
-    """A domain, ASCII or UTF-8, or ""."""
+    """A domain or "". One in UTF-8 becomes A-labels: an address completed by it must not need SMTPUTF8."""
     if "@" in text:
         raise ValueError(f"{text!r} is not a domain; write {text.rpartition('@')[2] or 'example.com'}")
     if text.endswith("."):
         raise ValueError(f"{text!r} ends with a dot; write {text.rstrip('.')}")
-    if text:
-        _advised(text, lambda: to_ascii(text), "example.com")
-    return text
+    if not text:
+        return text
+    name = _advised(text, lambda: to_ascii(text), "example.com")
+    return text if text.isascii() else name
 
 
 def check_mailbox(text: str) -> str:
-    """An address with a domain, without angle brackets or a display name; or ""."""
+    """An address with a domain, without angle brackets or a display name; or "". A domain in UTF-8 becomes
+    A-labels."""
     inside = re.search(r"<([^<>]+@[^<>]+)>", text)
     if inside:
         raise ValueError(f"{text!r} is more than an address; write {inside[1]}")
     local, _, domain = text.rpartition("@")
     if text and (len(local.encode()) > 64 or not _ATOM.fullmatch(local)):
         raise ValueError(f"{text!r} is not an address; write it as ops@example.com")
-    check_domain(domain)
-    return text
+    return f"{local}@{check_domain(domain)}" if text else text

@@ -132,6 +132,13 @@ def _retry(config: Config) -> Iterator[Finding]:
         yield Finding(("retry", "warn_after"), text, (("retry", "give_up"),))
 
 
+def _limits(config: Config) -> Iterator[Finding]:
+    if not config.limits.message_size:  # to clients SIZE 0 means: no limit (RFC 1870 section 3)
+        yield Finding(
+            ("limits", "message_size"), "0 would refuse every message; write a limit, such as 50MiB"
+        )
+
+
 def _delivery(config: Config) -> Iterator[Finding]:
     source, ip = config.delivery.source_address, config.delivery.ip
     if source and ip != "both" and str(ip_address(source).version) != ip:
@@ -145,6 +152,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _paths,
     _names,
     _retry,
+    _limits,
     _delivery,
 )
 

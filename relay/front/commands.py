@@ -62,8 +62,11 @@ def rcpt(session: Session, argument: str) -> bytes:
         raise out_of_order("MAIL first")
     try:
         return _recipient(session, transaction, argument)
-    except Refused:
-        transaction.refused += 1
+    except Refused as refusal:
+        transaction.refuse(refusal)
+        raise
+    except Exception:
+        transaction.refuse(replies.our_fault())
         raise
 
 
@@ -101,11 +104,18 @@ def data(session: Session, argument: str) -> bytes:
     if transaction is None:
         raise out_of_order("MAIL first")
     if not transaction.seen:
-        if transaction.refused:
-            raise Refused(554, "5.5.1", "no recipient was accepted", "sequence")
-        raise out_of_order("RCPT first")
+        raise _without_recipients(transaction.refused)
     session.begin_data(transaction)
     return replies.SEND_DATA
+
+
+def _without_recipients(refusal: Refused | None) -> Refused:
+    """What DATA is answered when there is no recipient: temporary when one of them was refused for now."""
+    if refusal is None:
+        return out_of_order("RCPT first")
+    if refusal.reply.code < 500:
+        return refusal
+    return Refused(554, "5.5.1", "no recipient was accepted", "sequence")
 
 
 def rset(session: Session, argument: str) -> bytes:

@@ -13,7 +13,7 @@ TICK = 15.0  # seconds
 
 
 class Deadline:
-    """Calls `tick` every TICK seconds until cancelled; `left` says how the time stands."""
+    """Calls `tick` every TICK seconds until cancelled; `at` (loop time) and `passed` say how it stands."""
 
     __slots__ = ("_handle", "_loop", "_tick", "at")
 

@@ -10,6 +10,7 @@ from relay.envelope import Envelope
 from relay.front import received
 from relay.front.header import Facts
 from relay.front.params import MailParams
+from relay.front.replies import Refused
 
 if TYPE_CHECKING:
     from relay.front.intake import Intake
@@ -43,7 +44,7 @@ class Mail:
     lanes: dict[str, list[Recipient]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)  # see recipient_key
     name: str = ""
-    refused: int = 0  # recipients
+    refused: Refused | None = None  # the recipient's refusal that answers a DATA without any recipient
 
     def add(self, lane: str, recipient: Recipient, key: str) -> None:
         """key: the recipient_key, which the caller has looked for in `seen`."""
@@ -53,6 +54,11 @@ class Mail:
             self.lanes[lane] = [recipient]
         else:
             group.append(recipient)
+
+    def refuse(self, refusal: Refused) -> None:
+        """A recipient was refused. A temporary reason outlasts a permanent one: it may be our trouble."""
+        if self.refused is None or refusal.reply.code < 500:
+            self.refused = refusal
 
     @property
     def protocol(self) -> str:

@@ -113,11 +113,8 @@ def _notify(value: str | None, _: bool) -> None:
 
 def _orcpt(value: str | None, smtputf8: bool) -> None:
     kind, semicolon, address = (value or "").partition(";")
-    allowed = _UNITEXT if smtputf8 else _XTEXT
-    if (
-        not (semicolon and _TYPE.fullmatch(kind) and allowed.fullmatch(address))
-        or len(value or "") > ORCPT_LIMIT
-    ):
+    sound = _XTEXT.fullmatch(address) or (smtputf8 and _UNITEXT.fullmatch(address))
+    if not (semicolon and _TYPE.fullmatch(kind) and sound) or len(value or "") > ORCPT_LIMIT:
         raise bad_argument(f"ORCPT needs type;xtext of at most {ORCPT_LIMIT} characters")
 
 

@@ -20,7 +20,6 @@ from relay.observe.events import Events
 from relay.outcome import Delivered
 from relay.routing.target import Target
 
-SHORT = Timeouts(connect=0.05, greeting=0.05, ehlo=0.05, tls=0.05)
 WITH_TLS = (*EXTENSIONS, "STARTTLS")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,7 @@ from fakes.report import (
 )
 
 from mailqueue.entry import Recipient
+from relay.bounce import original
 from relay.bounce.policy import HEADERS_CAP
 from relay.bounce.status import host_name, status_code
 from relay.envelope import Envelope
@@ -219,6 +221,14 @@ def test_headers_are_bounded() -> None:
     returned = str(parts(made)[2].get_payload()).encode()
     assert HEADERS_CAP - 200 < len(returned) <= HEADERS_CAP
     assert returned.endswith(b"y\r\n")
+
+
+def test_a_hostile_subject_costs_little() -> None:
+    """Encoded words that never end take time that grows with the square of their length: 7 s for 64 KiB."""
+    began = time.process_time()
+    found = original.read(b"Subject: " + b"=?a?q?x" * 9000 + b"\r\n\r\nbody\r\n", True, False)
+    assert time.process_time() - began < 1.0
+    assert found.subject.startswith("=?a?q?x") and len(found.headers) > 60_000
 
 
 def test_a_boundary_that_occurs_is_replaced() -> None:

@@ -205,3 +205,10 @@ def test_built_in_python_numbers_are_seconds_and_octets() -> None:
     )
     assert (config.retry.schedule, config.retry.give_up) == ((0.5,), 3.0)
     assert config.routes[0].name == "1"
+
+
+def test_international_names_become_ascii(tmp_path: Path) -> None:
+    """What the relay itself puts into addresses must not need SMTPUTF8 of anybody."""
+    config = written(tmp_path, "origin: b\u00fccher.example\npostmaster: Ops@b\u00fccher.example\n")
+    assert (config.origin, config.postmaster) == ("xn--bcher-kva.example", "Ops@xn--bcher-kva.example")
+    assert written(tmp_path, "origin: Example.COM\n").origin == "Example.COM"

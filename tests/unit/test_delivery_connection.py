@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from fakes.connected import SHORT, WITHOUT_PIPELINING, connected, fate, send
+from fakes.connected import WITHOUT_PIPELINING, connected, fate, send, short
 from fakes.jobs import CONTENT, job
 from fakes.loops import LOOPS, Run, running
 from fakes.scripted_server import DROP, EXTENSIONS, RESET, STALL, Answer, Script, Step
@@ -272,7 +272,7 @@ def test_close_does_not_wait_for_ever(run: Run) -> None:
     """A peer that does not answer QUIT is cut after a moment."""
 
     async def scenario() -> None:
-        async with connected({"QUIT": STALL}, timeouts=SHORT) as (_, connection):
+        async with connected({"QUIT": STALL}, timeouts=short("quit")) as (_, connection):
             connection.close()
             await asyncio.wait_for(connection.wait_closed(), 2)
 

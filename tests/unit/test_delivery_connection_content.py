@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.connected import SHORT, connected, fate, send
+from fakes.connected import connected, fate, send, short
 from fakes.jobs import job
 from fakes.loops import LOOPS, Run, running
 from fakes.scripted_server import DROP, EXTENSIONS, RESET, STALL, Answer
@@ -83,7 +83,10 @@ def test_a_peer_that_stops_reading(run: Run, tmp_path: Path) -> None:
     """A block that is not taken in its time: deferred, not ambiguous, for the dot was not sent."""
 
     async def scenario() -> None:
-        async with connected({"CONTENT": STALL}, timeouts=SHORT, receive_buffer=8192) as (_, connection):
+        async with connected({"CONTENT": STALL}, timeouts=short("block"), receive_buffer=8192) as (
+            _,
+            connection,
+        ):
             work = job(content=LARGE * 4, path=tmp_path / "content")
             await send(connection, work)
             assert fate(work) == ("D", "4.4.2", "data")

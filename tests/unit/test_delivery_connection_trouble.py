@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
-from fakes.connected import SHORT, WITHOUT_PIPELINING, connected, fate, send
+from fakes.connected import WITHOUT_PIPELINING, connected, fate, send, short
 from fakes.jobs import CONTENT, job
 from fakes.loops import LOOPS, Run, running
 from fakes.scripted_server import DROP, EXTENSIONS, RESET, STALL, Answer, Script
 
 from relay.delivery.job import Kind
-from relay.delivery.timeouts import Timeouts
 from relay.reply import Reply
 
 
@@ -74,58 +72,13 @@ def test_timeout(run: Run, occasion: str, answer: Answer) -> None:
     """Each phase has its time; after the dot a time-out is ambiguous."""
 
     async def scenario() -> None:
-        async with connected({occasion: answer}, WITHOUT_PIPELINING, SHORT) as (_, connection):
+        stage = WHEN[occasion][0]
+        async with connected({occasion: answer}, WITHOUT_PIPELINING, short(stage)) as (_, connection):
             work = job()
             await send(connection, work)
-            stage = WHEN[occasion][0]
             assert ("A" if stage == "dot" else "D", "4.4.2", stage) == fate(work)
             assert "took too long" in work.results[0].reply.text
             assert connection.closed
-
-    run(scenario())
-
-
-def test_a_slow_peer_is_not_cut(run: Run) -> None:
-    """Every phase begins anew: a peer that needs half the time for each of many replies is served."""
-
-    async def scenario() -> None:
-        gate = asyncio.Event()
-        script: Script = {"DATA": (gate, "354 go"), ".": (gate, "250 ok")}
-        async with connected(script, timeouts=Timeouts(mail=0.1, rcpt=0.1, data=5, dot=5)) as (_, connection):
-            work = job()
-            asyncio.get_running_loop().call_later(0.2, gate.set)
-            await send(connection, work)
-            assert fate(work)[0] == "d"
-
-    run(scenario())
-
-
-def test_the_envelope_has_a_time_of_its_own(run: Run) -> None:
-    """A hundred recipients, each answered just in time, do not add up to hours."""
-
-    async def scenario() -> None:
-        drip: list[Answer] = [*["250 ok"] * 5, STALL]
-        timeouts = Timeouts(mail=10, rcpt=10, data=0.1, envelope=0.1)
-        async with connected({"RCPT": drip}, timeouts=timeouts) as (_, connection):
-            work = job(*(f"r{number}@example.org" for number in range(10)))
-            async with asyncio.timeout(5):
-                await send(connection, work)
-            assert fate(work) == ("D", "4.4.2", "rcpt")
-
-    run(scenario())
-
-
-def test_the_time_of_the_envelope_ends_with_it(run: Run) -> None:
-    """The reply to the dot may take as long as it is given, whatever the envelope had."""
-
-    async def scenario() -> None:
-        gate = asyncio.Event()
-        timeouts = Timeouts(data=0.05, envelope=0.05, dot=5)
-        async with connected({".": (gate, "250 ok")}, timeouts=timeouts) as (_, connection):
-            work = job()
-            asyncio.get_running_loop().call_later(0.15, gate.set)
-            await send(connection, work)
-            assert fate(work)[0] == "d"
 
     run(scenario())
 

@@ -9,10 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fakes.connected import short
 from fakes.loops import LOOPS, Run, running
-from fakes.opener import SHORT, WITH_TLS, Opener, deliver, facts
+from fakes.opener import WITH_TLS, Opener, deliver, facts
 from fakes.ports import ReservedPort
 from fakes.scripted_server import DROP, RESET, STALL, Script, ScriptedServer
+
+from relay.delivery.timeouts import Timeouts
 
 
 @pytest.fixture(params=LOOPS)
@@ -105,7 +108,9 @@ def test_failures(run: Run, name: str) -> None:
 
     async def scenario() -> None:
         script, expected, code = FAILURES[name]
-        async with ScriptedServer(script) as server, Opener(server.port, timeouts=SHORT) as opener:
+        silent = "silent" in name or "drips" in name
+        timeouts = short(expected[0]) if silent else Timeouts()
+        async with ScriptedServer(script) as server, Opener(server.port, timeouts=timeouts) as opener:
             failure = await opener.fail()
             assert (expected, code) == (facts(failure), failure.reply.code)
             assert failure.greeted is (failure.stage == "ehlo")
@@ -135,10 +140,10 @@ def test_connect_times_out(run: Run) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
             port = full.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)):
-                async with Opener(port, timeouts=SHORT) as opener:
+                async with Opener(port, timeouts=short("connect")) as opener:
                     failure = await opener.fail()
                     assert facts(failure) == ("connect", "4.4.1", "connect")
-                    assert "0.05 s" in failure.reply.text
+                    assert "0.1 s" in failure.reply.text
 
     run(scenario())
 

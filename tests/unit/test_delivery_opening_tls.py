@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from fakes.clock import FakeClock
+from fakes.connected import short
 from fakes.loops import LOOPS, Run, running
-from fakes.opener import SHORT, WITH_TLS, Opener, deliver, facts, trusting
+from fakes.opener import WITH_TLS, Opener, deliver, facts, trusting
 from fakes.scripted_server import DROP, RESET, STALL, Answer, Script, ScriptedServer
 
 from relay.config.model import TlsPolicy
 from relay.delivery.plain_hosts import PlainHosts
+from relay.delivery.timeouts import Timeouts
 
 
 @pytest.fixture(params=LOOPS)
@@ -82,6 +84,10 @@ BROKEN: dict[str, tuple[Answer, str]] = {  # answer to STARTTLS -> enhanced code
 }
 
 
+def timeouts(name: str) -> Timeouts:
+    return short("tls") if name in ("no handshake", "not TLS") else Timeouts()
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_starttls_where_it_is_required(run: Run, name: str) -> None:
     """Row STARTTLS, require and verify: the next host, a fault of the route; nothing is said in clear."""
@@ -90,7 +96,7 @@ def test_broken_starttls_where_it_is_required(run: Run, name: str) -> None:
         answer, enhanced = BROKEN[name]
         async with ScriptedServer({"STARTTLS": answer}, WITH_TLS) as server:
             for tls in ("require", "verify"):
-                async with Opener(server.port, timeouts=SHORT) as opener:
+                async with Opener(server.port, timeouts=timeouts(name)) as opener:
                     failure = await opener.fail(tls)
                     assert ("starttls", enhanced, "tls") == facts(failure)
                     assert failure.greeted
@@ -106,7 +112,10 @@ def test_broken_starttls_where_it_is_a_bonus(run: Run, name: str) -> None:
 
     async def scenario() -> None:
         script: Script = {"STARTTLS": BROKEN[name][0]}
-        async with ScriptedServer(script, WITH_TLS) as server, Opener(server.port, timeouts=SHORT) as opener:
+        async with (
+            ScriptedServer(script, WITH_TLS) as server,
+            Opener(server.port, timeouts=timeouts(name)) as opener,
+        ):
             connection = await opener.open("opportunistic")
             assert connection.secure == ""
             await deliver(connection)

@@ -58,7 +58,9 @@ def test_rcpt_parameters(text: str, options: str) -> None:
 
 
 def test_orcpt_utf8() -> None:
-    """UTF-8 in ORCPT only with SMTPUTF8 (RFC 6533 section 3)."""
+    """UTF-8 in ORCPT only with SMTPUTF8 (RFC 6533 section 3); what xtext allows is always allowed."""
+    quoted = 'ORCPT=rfc822;"a\\"b"@x.example'
+    assert parse_rcpt(quoted, smtputf8=True) == parse_rcpt(quoted, smtputf8=False) == quoted
     assert parse_rcpt("ORCPT=utf-8;jörg@x", smtputf8=True) == "ORCPT=utf-8;jörg@x"
     with pytest.raises(Refused):
         parse_rcpt("ORCPT=utf-8;jörg@x", smtputf8=False)

@@ -161,6 +161,16 @@ def test_bug_in_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.events.bugs == [error]
 
 
+@pytest.mark.parametrize("refused", [b"RCPT TO:<a>b@c>\r\n", b""])
+def test_bug_with_the_only_recipient(refused: bytes) -> None:
+    """Promise 2: our trouble with a recipient makes the DATA behind it temporary as well, whatever else was
+    refused."""
+    bench = Bench()
+    cast(Any, bench.service.table).error = RuntimeError("bug")
+    lines = b"HELO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@y.example>\r\n" + refused + b"DATA\r\n"
+    assert bench.send(lines)[-1][:9] == "451 4.3.0"
+
+
 def test_bug_in_submit() -> None:
     """451, the content given up, the session goes on."""
     bench = Bench()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mailqueue import (
     SpoolLocked,
     SpoolUnusable,
     State,
+    durable,
     message_name,
 )
 
@@ -67,6 +69,25 @@ async def test_retry_makes_due_now_and_tells(tmp_path: Path) -> None:
         assert await queue.retry(Filter(states=frozenset({State.DEFERRED}))) == 1
         assert told == ["a"]
         assert len(await queue.take("a", 5)) == 1
+
+
+async def test_operators_see_what_was_asked_for_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settle that waits for the sync before it is seen by the retry that comes after it."""
+    async with opened(tmp_path / "spool") as queue:
+        leased = leasing(queue)
+        await queue.accept(message("a"))
+        go = threading.Semaphore(0)
+        monkeypatch.setattr(durable, "sync_log", lambda _: go.acquire())
+        queue.submit(message("b"), lambda number, error: None)
+        await asyncio.sleep(0)
+        queue.settle(leased[0], leased[0].recipients, due=4e9)
+        retrying = asyncio.ensure_future(queue.retry(Filter(states=frozenset({State.DEFERRED}))))
+        await queue.search(Filter())
+        await queue.search(Filter())
+        go.release(100)
+        assert await retrying == 1
 
 
 async def test_drop_removes_rows_and_files(tmp_path: Path) -> None:

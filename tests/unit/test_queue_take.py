@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes.clock import FakeClock
-from fakes.spool import everything, leasing, message, opened
+from fakes.spool import Recorder, everything, leasing, message, opened
 
 from mailqueue import Entry, Filter, Queue, State
 
@@ -232,6 +232,61 @@ async def test_hooks_tell_about_new_work(tmp_path: Path) -> None:
         assert queue.next_wake() is None
         await queue.accept(message("fourth"))
         assert told == ["claimed", "wake", "wake"]
+
+
+async def test_a_claim_does_not_hide_what_comes_between(tmp_path: Path) -> None:
+    """next_wake() spoke of a lane that is claimed since; one due after it and before all others wakes."""
+    clock = FakeClock()
+    async with opened(tmp_path / "spool", now=clock.time) as queue:
+        woken: list[int] = []
+        await queue.accept(message("first"))
+        assert queue.next_wake() == clock.time()
+        assert queue.claim(1, clock.time()) == ["first"]
+        queue.on_wake = lambda: woken.append(1)
+        clock.advance(1)
+        await queue.accept(message("second"))
+        assert woken == [1]
+
+
+async def test_a_postponement_of_weeks_is_a_lie(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path / "spool", now=clock.time) as queue:
+        await queue.accept(message(LANE))
+        queue.claim_lane(LANE)
+        queue.unclaim(LANE, clock.time() + 30 * 86400)
+        await queue.flush()
+        assert queue.claim(1, clock.time()) == [LANE]
+
+
+async def test_settles_on_their_way_count_for_the_next_due(tmp_path: Path) -> None:
+    """Also when they are so many that they need more than one transaction."""
+    clock = FakeClock()
+    seen = Dues()
+    async with opened(tmp_path / "spool", observer=seen, now=clock.time) as queue:
+        leased = leasing(queue)
+        queue.claim_lane(LANE)
+        await asyncio.gather(*(queue.accept(message(LANE)) for _ in range(600)))
+        for entry in leased[:-1]:
+            queue.settle(entry, entry.recipients, due=clock.time() + 500)
+        queue.settle(leased[-1], leased[-1].recipients, due=clock.time() + 5)
+        assert queue.next_due(LANE) == clock.time() + 5
+        seen.queue = queue
+        await queue.flush()
+        assert len(seen.dues) >= 2
+        assert set(seen.dues) == {clock.time() + 5}
+
+
+class Dues(Recorder):
+    """Asks for the next due after each commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: Queue | None = None
+        self.dues: list[float | None] = []
+
+    def committed(self, seconds: float, entries: int) -> None:
+        if self.queue is not None:
+            self.dues.append(self.queue.next_due(LANE))
 
 
 async def test_a_claimed_lane_costs_one_row(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""The process around the relay: its limits, its signals, what a reload changes and what it cannot."""
+
+from __future__ import annotations
+
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes.ports import ReservedPort
+from fakes.relay_process import RelayProcess
+from fakes.sink import RecordingSink
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A DNS server that reads questions and never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(20)
+        yield server
+
+
+def reload(relay: RelayProcess, config: dict[str, object], number: int = 1) -> str:
+    """The last line of the log after the reload of that number."""
+    relay.configure(config)
+    relay.send(signal.SIGHUP)
+    relay.wait_until(lambda: relay.metric("relay_config_reloads_total", result="ok") == number, "reloaded")
+    return next(line for line in reversed(relay.log().splitlines()) if "configuration read again" in line)
+
+
+def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:
+    """A soft limit of 1024 does not hold a thousand sessions and five hundred connections."""
+    with RelayProcess(tmp_path) as relay:
+        relay.terminate()
+        relay.start(["sh", "-c", 'ulimit -Sn 300; exec "$@"', "sh"])
+        found = re.search(r"Max open files +(\d+)", Path(f"/proc/{relay.pid}/limits").read_text())
+        assert found and int(found[1]) > 3000
+        assert "open files" not in relay.log()
+
+
+def test_too_few_files_are_told(tmp_path: Path) -> None:
+    """One warning that says how many are needed and what to do."""
+    with RelayProcess(tmp_path) as relay:
+        relay.terminate()
+        relay.start(["sh", "-c", 'ulimit -Sn 300; ulimit -Hn 400; exec "$@"', "sh"])
+        (told,) = (line for line in relay.log().splitlines() if "open files" in line)
+        assert "may have 400" in told and "LimitNOFILE" in told
+
+
+def test_what_needs_a_restart_is_told(tmp_path: Path) -> None:
+    """Also the part of a section that otherwise holds at once; what is odd is told as at a start."""
+    with RelayProcess(tmp_path) as relay:
+        told = reload(relay, {"limits": {"spool_reserve": "2MiB", "message_size": 70_000}})
+        assert told.endswith("these need a restart: limits.spool_reserve")
+        with smtplib.SMTP("127.0.0.1", relay.smtp_port, timeout=30) as client:
+            client.ehlo()
+            assert client.esmtp_features["size"] == "70000"
+        capture = {"name": "box", "via": f"capture:{tmp_path}/box"}
+        assert reload(relay, {"routes": [capture]}, 2).endswith("configuration read again")
+        assert "routes.0: mail of 'box' is written to files" in relay.log()
+
+
+def test_a_hangup_during_the_start_ends_nothing(tmp_path: Path) -> None:
+    """However early: SIGHUP's default is to kill."""
+    program = (
+        "import os, signal, sys\n"
+        "from relay.cli import run\n"
+        "load = run.load\n"
+        "def hung_up(*given):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    return load(*given)\n"
+        "run.load = hung_up\n"
+        "from relay.cli.main import main\n"
+        "sys.exit(main(['run', '-c', sys.argv[1]]))\n"
+    )
+    (tmp_path / "relay.yaml").write_text("nonsense: 1\n")
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "relay.yaml")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78, done.stderr
+
+
+def test_a_control_socket_that_cannot_be(tmp_path: Path) -> None:
+    """One line, no traceback."""
+    with RelayProcess(tmp_path) as relay:
+        assert relay.terminate() == 0
+        (relay.spool / "control").write_text("not a socket")
+        relay.spawn()
+        assert relay.wait() == 69
+        said = [line for line in relay.log().splitlines() if " relay/" not in line]
+        assert len(said) == 1 and str(relay.spool / "control") in said[0]
+
+
+def test_a_reload_in_the_middle_of_a_lookup(silent: socket.socket, tmp_path: Path) -> None:
+    """The question under way is not cut off; the mail goes the new way at once."""
+    server = f"127.0.0.1:{silent.getsockname()[1]}"
+    with RecordingSink() as sink, RelayProcess(tmp_path, {"dns": {"servers": [server]}}) as relay:
+        with smtplib.SMTP("127.0.0.1", relay.smtp_port, timeout=30) as client:
+            client.sendmail("a@sender.example", ["x@slow.example"], b"Subject: x\r\n\r\nbody\r\n")
+        silent.recv(512)
+        reload(relay, {"routes": [{"name": "all", "via": [f"127.0.0.1:{sink.port}"]}]})
+        (message,) = sink.wait(1)
+        assert message.recipients == ["x@slow.example"]
+        assert "bug" not in relay.log()
+
+
+def test_a_taken_port_of_the_admin_side(tmp_path: Path) -> None:
+    """Named by its key; what was begun before is undone."""
+    port = ReservedPort()
+    listening = port.listening()
+    listening.listen()
+    try:
+        with RelayProcess(tmp_path, {"admin": {"address": f"127.0.0.1:{port.port}"}}) as relay:
+            pytest.fail(f"started: {relay.log()}")
+    except AssertionError as error:
+        assert f"admin: cannot listen on 127.0.0.1:{port.port}" in str(error)
+    finally:
+        listening.close()
+        port.close()
+    assert not (tmp_path / "spool/control").exists()

@@ -1,0 +1,183 @@
+"""mailqueue: a failed sync is final, a failed content file is one message's trouble, damage is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes.spool import SMALL, Recorder, everything, leasing, message, opened
+
+from mailqueue import (
+    NoSpace,
+    Queue,
+    QueueFailed,
+    durable,
+)
+from mailqueue.schema import PAGE_SIZE
+
+
+class BadDisk:
+    """A sync that fails from now on, and counts how often it was tried."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.tries = 0
+
+    def sync(self, _: object) -> None:
+        self.tries += 1
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EINTR])
+async def test_after_a_failed_sync_nothing_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whatever its errno: all who wait are refused, the sync is not tried again, the spool is not clean."""
+    spool = tmp_path / "spool"
+    disk = BadDisk(number)
+    queue = await Queue.open(spool, SMALL)
+    failed: list[BaseException] = []
+    queue.on_failed = failed.append
+    leased = leasing(queue)
+    await queue.accept(message("mx:a"))
+    monkeypatch.setattr(durable, "sync_log", disk.sync)
+    results = await asyncio.gather(*(queue.accept(message()) for _ in range(3)), return_exceptions=True)
+    assert [QueueFailed] * 3 == [type(result) for result in results]
+    with pytest.raises(QueueFailed):
+        await queue.accept(message())
+    with pytest.raises(QueueFailed):
+        await queue.take("mx:a", 1)
+    queue.settle(leased[0])
+    await queue.close()
+    assert (1, [number], False) == (
+        disk.tries,
+        [error.errno for error in failed if isinstance(error, OSError)],
+        (spool / "clean").exists(),
+    )  # fmt: skip
+    monkeypatch.undo()
+    seen = Recorder()
+    async with opened(spool, observer=seen) as queue:
+        assert leased[0].message in {row.id >> 10 for row in await everything(queue)}
+
+
+async def test_a_message_that_came_during_the_failing_sync_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not written, and nobody is left waiting."""
+    began, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def sync(_: object) -> None:
+        began.release()
+        go.acquire()
+        raise OSError(errno.EIO, "bad")
+
+    async with opened(tmp_path / "spool") as queue:
+        monkeypatch.setattr(durable, "sync_log", sync)
+        first = asyncio.ensure_future(queue.accept(message()))
+        await asyncio.to_thread(began.acquire)
+        second = asyncio.ensure_future(queue.accept(message()))
+        await asyncio.sleep(0)
+        go.release()
+        results = await asyncio.gather(first, second, return_exceptions=True)
+        assert [QueueFailed] * 2 == [type(result) for result in results]
+
+
+async def test_everybody_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What succeeded before the failure is not told again, and a late success does not follow a failure."""
+    told: list[tuple[int, str]] = []
+
+    def note(number: int) -> Callable[[int, Exception | None], None]:
+        return lambda _, error: told.append((number, type(error).__name__))
+
+    began, go = threading.Semaphore(0), threading.Semaphore(0)
+    async with opened(tmp_path / "spool") as queue:
+        queue.submit(message(), note(1))
+        await queue.flush()
+
+        def late(_: object) -> None:
+            began.release()
+            go.acquire()
+
+        monkeypatch.setattr(durable, "sync_log", late)
+        queue.submit(message(), note(2))
+        await asyncio.to_thread(began.acquire)
+        queue._commit.fail(OSError(errno.EIO, "the directory, say"))
+        go.release()
+        await queue._commit.drain()
+        assert told == [(1, "NoneType"), (2, "QueueFailed")]
+
+
+async def test_a_failure_between_commits_concerns_nobody(tmp_path: Path) -> None:
+    """What is durable stays acknowledged."""
+    told: list[Exception | None] = []
+    async with opened(tmp_path / "spool") as queue:
+        queue.submit(message(), lambda _, error: told.append(error))
+        await queue.flush()
+        queue._commit.fail(OSError(errno.EIO, "the directory, say"))
+        assert told == [None]
+
+
+async def test_damage_found_by_a_read_is_final(tmp_path: Path) -> None:
+    """Loading a message from a page that is no page: on_failed, and a closer look at the next start."""
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        await queue.accept(message("a"))
+        start = queue._database.writer.execute("SELECT rootpage FROM sqlite_master WHERE name='message'")
+        page = (start.fetchone()[0] - 1) * PAGE_SIZE
+    with (spool / "queue.db").open("r+b") as file:
+        file.seek(page)
+        file.write(b"\xa5" * PAGE_SIZE)
+    async with opened(spool) as queue:
+        failed: list[BaseException] = []
+        queue.on_failed = failed.append
+        queue.claim_lane("a")
+        (entry,) = await queue.take("a", 1)
+        with pytest.raises(QueueFailed, match="malformed"):
+            await queue.load(entry)
+        assert len(failed) == 1
+    assert (spool / "suspect").exists()
+
+
+async def test_a_failed_sync_of_the_directory_is_as_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that may not be on disk stays doubtful for ever."""
+    disk = BadDisk(errno.EIO)
+    async with opened(tmp_path / "spool") as queue:
+        failed: list[BaseException] = []
+        queue.on_failed = failed.append
+        monkeypatch.setattr(durable, "sync_directory", disk.sync)
+        content = queue.content()
+        content.write(bytes(300_000))
+        for body in (content, b"small"):
+            with pytest.raises(QueueFailed):
+                await queue.accept(message(content=body))
+        assert (disk.tries, len(failed)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, QueueFailed)]
+)
+@pytest.mark.parametrize("where", ["write_all", "sync_file", "create"])
+async def test_a_content_file_that_fails_is_one_messages_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception], where: str
+) -> None:
+    """That message is refused with nothing left behind; the next is taken."""
+    spool = tmp_path / "spool"
+    disk = BadDisk(number)
+    async with opened(spool) as queue:
+        monkeypatch.setattr(durable, where, lambda *_: disk.sync(None))
+        content = queue.content()
+        for _ in range(10):
+            content.write(bytes(100_000))
+        with pytest.raises(expected):
+            await queue.accept(message(content=content))
+        assert (number, 0) == (content.error.errno if content.error else 0, content.pending)
+        monkeypatch.undo()
+        await queue.accept(message())
+    assert list((spool / "content").iterdir()) == []
