@@ -8,28 +8,17 @@ followed to its end, SERVFAIL for what is broken behind it).
 from __future__ import annotations
 
 import asyncio
-import getpass
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
 
-import dns.exception
-import dns.message
-import dns.query
 import pytest
 from fakes.dns import World, world
+from fakes.nsd import dns_server, free_port, nsd
 from fakes.tools import require_tool
 
 MANY = "\n".join(f"many IN MX {number} m{number}" for number in range(500))
 MANY_ADDRESSES = "\n".join(f"m{number} IN A 192.0.2.{number % 250 + 1}" for number in range(500))
 ZONE = f"""\
-$ORIGIN x.test.
-$TTL 300
-@         IN SOA ns hostmaster 1 3600 600 86400 60
-@         IN NS ns
-ns        IN A 127.0.0.1
 @         IN MX 20 b
 @         IN MX 10 a
 a         IN A 192.0.2.1
@@ -55,72 +44,15 @@ under.score_host IN MX 5 a
 """
 
 
-def free_port() -> int:
-    """A loopback port that was free for UDP and TCP a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
-        tcp.bind(("127.0.0.1", 0))
-        port: int = tcp.getsockname()[1]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.bind(("127.0.0.1", port))
-        return port
-
-
-def answers(port: int, name: str) -> bool:
-    try:
-        dns.query.udp(dns.message.make_query(name, "SOA"), "127.0.0.1", 0.2, port)
-    except (dns.exception.Timeout, OSError):
-        return False
-    return True
-
-
-@contextmanager
-def server(command: list[str], port: int, name: str, log: Path) -> Iterator[str]:
-    """Runs until the block ends; it answers for `name` when the block begins."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        for _ in range(100):
-            if process.poll() is not None or answers(port, name):
-                break
-        assert process.poll() is None and answers(port, name), log.read_text()
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture(scope="module")
-def nsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an NSD that serves x.test and nothing else."""
-    program, folder, port = require_tool("nsd", "nsd"), tmp_path_factory.mktemp("nsd"), free_port()
-    (folder / "x.test.zone").write_text(ZONE)
-    (folder / "nsd.conf").write_text(f"""
-server:
-  username: "{getpass.getuser()}"
-  zonesdir: "{folder}"
-  database: ""
-  pidfile: "{folder}/pid"
-  xfrdfile: "{folder}/xfrd"
-  zonelistfile: "{folder}/list"
-  xfrdir: "{folder}"
-  ip-address: 127.0.0.1@{port}
-  server-count: 1
-remote-control:
-  control-enable: no
-zone:
-  name: "x.test"
-  zonefile: "x.test.zone"
-""")
-    with server([program, "-d", "-c", str(folder / "nsd.conf")], port, "x.test", folder / "log") as address:
+    with nsd(tmp_path_factory.mktemp("nsd"), "x.test", ZONE) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
-def unbound(nsd: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def unbound(authority: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an Unbound that asks NSD about x.test, and a closed port about all else."""
     program, folder, port = (
         require_tool("unbound", "unbound"),
@@ -141,7 +73,7 @@ server:
   local-zone: "test." nodefault
 stub-zone:
   name: "x.test"
-  stub-addr: {nsd.replace(":", "@")}
+  stub-addr: {authority.replace(":", "@")}
 stub-zone:
   name: "."
   stub-addr: 127.0.0.1@{free_port()}
@@ -149,11 +81,11 @@ remote-control:
   control-enable: no
 """)
     command = [program, "-d", "-p", "-c", str(folder / "unbound.conf")]
-    with server(command, port, "x.test", folder / "log") as address:
+    with dns_server(command, port, "x.test", folder / "log") as address:
         yield address
 
 
-@pytest.fixture(params=["nsd", "unbound"])
+@pytest.fixture(params=["authority", "unbound"])
 def address(request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue(request.param)
     return found
@@ -209,9 +141,9 @@ async def test_a_zone_that_nobody_serves(address: str, domain: str) -> None:
         assert {result for _, result in here.events.lookups} <= {"refused", "error", "servfail", "timeout"}
 
 
-async def test_more_questions_than_go_out_at_one_time(nsd: str) -> None:
+async def test_more_questions_than_go_out_at_one_time(authority: str) -> None:
     """Every one is answered, and the shared MX host is asked about once."""
-    async with through(nsd) as here:
+    async with through(authority) as here:
         found = await asyncio.gather(*(here.hosts(f"u@n{number}.wild.x.test") for number in range(300)))
         assert all(hosts == [("a.x.test", ("192.0.2.1", "2001:db8::1"), 5)] for hosts in found)
         assert here.events.lookups.count(("mx", "ok")) == 300
