@@ -98,6 +98,7 @@ class Accept:
             recipients=list(message.lanes[lane]),
             meta=message.meta,
             content=content,
+            context=message.context,
         )
 
     def succeed(self) -> None:

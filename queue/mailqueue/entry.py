@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class Message:
     lanes: Mapping[str, Sequence[Recipient]]
     content: Content | bytes  # bytes: small content made in memory (a bounce); Content: see Queue.content()
     meta: bytes = b""
+    context: object = None  # anything; a fresh lease carries it, it is never stored
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class Entry:
     meta: bytes = b""  # filled in for fresh leases; else by Queue.load()
     content: bytes | None = None  # small fresh content still in memory; else Queue.load()
     crashes: int = 0
+    context: object = None  # of a fresh lease: that of its Message
 
     @property
     def name(self) -> str:
@@ -136,6 +139,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, 
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 
 
+@lru_cache(4096)  # a message is named several times while it passes
 def message_name(number: int) -> str:
     """An integer message id as the short text people see: base 32, 11 characters for today's dates. Hot."""
     name = _PAIRS[number & 1023]

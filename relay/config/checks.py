@@ -14,6 +14,7 @@ from relay.config.model import Config, Route
 from relay.config.problem import Path
 from relay.config.schema import LATER_LISTENER
 from relay.config.units import format_duration
+from relay.routing.via import Via, parse_via
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -88,6 +89,30 @@ def _capture(route: Route) -> FilePath | None:
     return None
 
 
+def _circles(config: Config) -> Iterator[Finding]:
+    """A next hop that is one of our own listeners."""
+    for place, route in enumerate(config.routes):
+        hops = () if isinstance(route.via, str) else tuple(map(parse_via, route.via))
+        for number, listener in enumerate(config.listeners):
+            if any(_leads_to(hop, listener.address) for hop in hops):
+                text = f"{listener.address} is where this relay listens, mail would go round in a circle"
+                also: tuple[Path, ...] = (("listeners", number, "address"),)
+                yield Finding(("routes", place, "via"), f"{text}; write another next hop", also)
+
+
+def _leads_to(hop: Via, listener: str) -> bool:
+    """As far as the configuration alone can tell: the same text, or this machine and its wildcard address."""
+    host, port = parse_endpoint(listener)
+    if hop.port != port:
+        return False
+    if hop.host == host.lower():
+        return True
+    if hop.host == "localhost":
+        return is_ip(host) and (ip_address(host).is_loopback or ip_address(host).is_unspecified)
+    both = is_ip(hop.host) and is_ip(host)
+    return both and ip_address(hop.host).is_loopback and ip_address(host).is_unspecified
+
+
 def _names(config: Config) -> Iterator[Finding]:
     seen: dict[str, int] = {}
     for place, route in enumerate(config.routes):
@@ -150,6 +175,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _later,
     _sockets,
     _paths,
+    _circles,
     _names,
     _retry,
     _limits,

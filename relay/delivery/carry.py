@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailqueue.entry import Loaded
+from mailqueue.entry import Entry, Loaded
 from relay.delivery.detour import detour
 from relay.delivery.health import Trouble
 from relay.delivery.job import Job, Kind, Verdict
@@ -43,7 +43,7 @@ class Carrier:
                 lane.tools.settling.forget()
                 lane.links.put_back(link, lane.takes)
                 return lane.links.rest(link)
-            job = Job(lease.entry, Envelope.unpack(lease.entry.sender, loaded.meta), loaded, lease.todo)
+            job = Job(lease.entry, _envelope(lease.entry, loaded.meta), loaded, lease.todo)
             self._start(job, lease, link)
         except Exception as error:
             lane.links.busy.pop(link, None)
@@ -192,6 +192,12 @@ class Carrier:
             stage("data", verdict.data)
         if verdict.final:
             stage("final", verdict.final)
+
+
+def _envelope(entry: Entry, meta: bytes) -> Envelope:
+    """As the front made it where the lease still carries it, else as it was stored."""
+    kept = entry.context
+    return kept if isinstance(kept, Envelope) else Envelope.unpack(entry.sender, meta)
 
 
 def _empty(lease: Lease) -> Job:

@@ -215,7 +215,8 @@ class Session(Channel):
             if intake.refusal is not None:
                 raise intake.refusal
             content = cast(Any, intake.content)  # a mailqueue.Content
-            self.service.queue.submit(Message(mail.sender, mail.lanes, content, envelope.pack()), committed)
+            message = Message(mail.sender, mail.lanes, content, envelope.pack(), envelope)
+            self.service.queue.submit(message, committed)
         except Exception as error:
             committed(0, error)
 

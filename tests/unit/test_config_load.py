@@ -212,3 +212,10 @@ def test_international_names_become_ascii(tmp_path: Path) -> None:
     config = written(tmp_path, "origin: b\u00fccher.example\npostmaster: Ops@b\u00fccher.example\n")
     assert (config.origin, config.postmaster) == ("xn--bcher-kva.example", "Ops@xn--bcher-kva.example")
     assert written(tmp_path, "origin: Example.COM\n").origin == "Example.COM"
+
+
+def test_a_next_hop_beside_a_listener_is_no_circle(tmp_path: Path) -> None:
+    """The same port on another address of this machine, or elsewhere."""
+    hops = ("127.0.0.1:2525", "localhost:2525", "192.0.2.2:2525")
+    text = f"listeners: [{{address: '192.0.2.1:2525'}}]\nroutes: [{{via: {list(hops)}}}]\n"
+    assert written(tmp_path, text).routes[0].via == hops

@@ -103,6 +103,7 @@ REFUSED = [
     f"<a@{'ö' * 60}.example>",
     f"<ll@{'.'.join(['d' * 63] * 3)}.{'d' * 60}>",
     f"<{'l' * 64}@{'.'.join(['d' * 49] * 4)}>",
+    f"<{'l' * 64}@{'.'.join(['ö' * 30] * 4)}>",
     "<a\rb@c.example>",
     "<a\nb@c.example>",
     "<a\0b@c.example>",

@@ -194,6 +194,25 @@ def test_idle_session_ends_at_eof() -> None:
     assert bench.transport.take() == [] and bench.transport.closed
 
 
+def test_half_close_of_a_client_that_does_not_read() -> None:
+    """What it asked before is answered as soon as it reads again, then the session ends."""
+    bench = Bench()
+    bench.session.pause_writing()
+    assert bench.send(b"NOOP\r\nRSET\r\n") == []
+    assert bench.session.eof_received() is True
+    assert not bench.transport.closed
+    bench.session.resume_writing()
+    assert bench.transport.take() == ["250 2.0.0 ok", "250 2.0.0 reset"]
+    assert bench.transport.closed
+
+
+def test_over_long_line_cut_before_its_end() -> None:
+    """A CR that was read before its LF is not forgotten: the line is too long, not ended by a bare LF."""
+    bench = Bench()
+    assert bench.send(b"x" * (LINE_LIMIT + 10) + b"\r") == []
+    assert bench.send(b"\nNOOP\r\n") == ["500 5.5.2 line too long", "250 2.0.0 ok"]
+
+
 def test_over_long_line() -> None:
     """500 at its end, bounded memory, the session goes on."""
     bench = Bench()

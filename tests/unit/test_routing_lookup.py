@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import dns.flags
+import dns.message
+import dns.name
+import dns.rdataclass
+import dns.rdatatype
+import dns.resolver
+import dns.rrset
 import pytest
 from fakes.clock import FakeClock
 from fakes.dns import RoutingEvents, short_client, world
@@ -11,6 +18,7 @@ from fakes.dns import RoutingEvents, short_client, world
 from relay.demo.dns import SmallDns
 from relay.routing.lookup import Lookup
 from relay.routing.query import Answer, DnsClient, Kind, parse_server
+from relay.routing.query import _answer as answer_of
 
 
 async def test_answers_are_kept_for_their_ttl() -> None:
@@ -159,3 +167,20 @@ def test_server(text: str, server: tuple[str, int]) -> None:
 def test_wrong_server(text: str) -> None:
     with pytest.raises(ValueError, match="write"):
         parse_server(text)
+
+
+@pytest.mark.parametrize(("authority", "result"), [("", "error"), ("SOA", "nodata"), ("NS", "error")])
+def test_an_alias_that_leads_nowhere(authority: str, result: str) -> None:
+    """Only an SOA says that nothing is there (RFC 2308 section 2.2); else the server did not look further."""
+    question = dns.message.make_query("alias.test.", "A")
+    response = dns.message.make_response(question)
+    assert isinstance(response, dns.message.QueryMessage)
+    response.flags |= dns.flags.AA
+    response.answer.append(dns.rrset.from_text("alias.test.", 60, "IN", "CNAME", "other.test."))
+    texts = {"SOA": "ns.test. root.test. 1 60 60 60 30", "NS": "ns.test."}
+    if authority:
+        response.authority.append(dns.rrset.from_text("test.", 60, "IN", authority, texts[authority]))
+    found = dns.resolver.Answer(
+        dns.name.from_text("alias.test."), dns.rdatatype.A, dns.rdataclass.IN, response
+    )
+    assert answer_of(found).result == result
