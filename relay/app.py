@@ -180,7 +180,15 @@ class App:
     # --- the end
 
     async def stop(self) -> None:
-        """Ends within the configuration's shutdown_timeout; also after a start that failed half-way."""
+        """Ends within the configuration's shutdown_timeout; also after a start that failed half-way.
+
+        The queue is closed whatever happens before."""
+        try:
+            await self._stop_parts()
+        finally:
+            await self.queue.close()
+
+    async def _stop_parts(self) -> None:
         patience = self.config.shutdown_timeout * (1 - SETTLE_SHARE)
         deadline = time.monotonic() + patience
         self.health.stopping = True
@@ -195,7 +203,6 @@ class App:
                 await part.stop()
         if hasattr(self, "resolver"):
             await self.resolver.close()
-        await self.queue.close()
 
 
 def merged(old: Config, new: Config) -> tuple[Config, list[str]]:

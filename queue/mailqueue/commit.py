@@ -29,6 +29,7 @@ from mailqueue.writer import Writer
 _MOST_JOBS = 500  # in one transaction, so that the loop is not kept from its work for long
 _RETRY_PAUSE = 1.0  # s, when the disk is full and there is no ballast left to give up
 _BUSY_PAUSE = 0.05  # s, when another process is writing to the database (it should not)
+_LAST_PATIENCE = 3.0  # s, when the queue is closing and cannot be written
 _QUIET = 1.0  # s without traffic, after which the log is folded in
 _QUIET_LOG = 4 * MIB  # below this it is not worth it
 _TIGHT_LOG = 4 * MIB  # the longest log while the disk is nearly full
@@ -65,6 +66,7 @@ class GroupCommit:
         self._quiet_timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
         self._idle: list[asyncio.Future[None]] = []
+        self._closing_until: float | None = None  # loop time: from then on nothing is tried again
         self.failure: Exception | None = None
         self.on_damage: Callable[[], None] = lambda: (
             None
@@ -91,6 +93,12 @@ class GroupCommit:
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             await waiter
+
+    async def finish(self) -> None:
+        """The last drain(). A disk that stays full must not keep the program from ending: what cannot be
+        written for _LAST_PATIENCE fails."""
+        self._closing_until = self._loop.time() + _LAST_PATIENCE
+        await self.drain()
 
     def stop(self) -> None:
         """After drain(): no timer and no thread is left."""
@@ -215,11 +223,26 @@ class GroupCommit:
     def _pause(self, error: Exception, seconds: float) -> None:
         self._observer.spool_error("write", error)
 
+        if self._closing_until is not None and self._loop.time() >= self._closing_until:
+            self._abandon()
+            return
+
         def again() -> None:
             self._paused = None
-            self._next()
+            if self.failure is None:
+                self._next()
+            else:
+                self._tell_idle()
 
         self._paused = self._loop.call_later(seconds, again)
+
+    def _abandon(self) -> None:
+        """The queue is closing and nothing can be written: on disk all stays as it was."""
+        refusal = NoSpace("the queue was closed while it could not be written")
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            self.tell(job.fail, refusal)
+        self._tell_idle()
 
     def fail(self, error: Exception) -> None:
         """For good. Everybody who waits is told; what is on the disk is for the next process to find out."""
@@ -275,7 +298,7 @@ class GroupCommit:
 
     def _after_checkpoint(self) -> None:
         """Not _next(): a checkpoint that could not be complete must not be followed by another at once."""
-        if self._has_work():
+        if self.failure is None and self._has_work():
             self.kick()
         else:
             self._tell_idle()

@@ -119,6 +119,7 @@ class Opening:
             raise
         try:
             database.log.sync()
+            durable.remove_durably(self._spool / "suspect")  # only now is what was repaired on the disk
             if not check_format(self._spool):
                 durable.put(self._spool / "format", _FORMAT)
             durable.sync_directory(self._spool)
@@ -146,7 +147,6 @@ class Opening:
         db.execute("UPDATE meta SET value=value+1 WHERE key='starts'")
         values = dict(db.execute("SELECT key, value FROM meta").fetchall())
         db.execute("COMMIT")
-        durable.remove_durably(suspect)
         self.found.last, self.found.born = values["last"], values["born"]
 
     def _take_back_leases(self, db: sqlite3.Connection) -> None:

@@ -64,7 +64,7 @@ class Settle:
         attempts = entry.attempts + self._counted
         tx.change((lane, state, self._due, attempts, packed, check, entry.id))
         tx.count(lane, state, entry.size, self._due)
-        if lane != entry.lane and state <= State.DEFERRED:
+        if state <= State.DEFERRED and (lane != entry.lane or self._due <= tx.now):
             tx.due[lane] = None
 
     def succeed(self) -> None:

@@ -263,6 +263,6 @@ class Queue(Desk):
         self._closing = True
         while self._accepting and self._commit.failure is None:
             await self._store.wait()
-        await self._commit.drain()
+        await self._commit.finish()
         self._closed = True
         await self._parts.close()

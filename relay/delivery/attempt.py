@@ -73,6 +73,7 @@ def conclude(
                 conclusion.failed.append((recipient, outcome))
             case Deferred():
                 deferred.append((recipient, outcome))
+    conclusion.ambiguous = sorted({outcome.host for _, outcome in deferred if outcome.ambiguous})
     if deferred and expired(now - entry.accepted, entry.attempts + 1, retry):
         _expire(conclusion, deferred)
     elif deferred:
@@ -121,7 +122,6 @@ def _defer(
     """Who stays, with what was said, until when."""
     asked = [seconds for _, outcome in deferred if (seconds := _asked(outcome)) is not None]
     conclusion.due = next_due(entry.attempts + 1, now, retry, random, max(asked, default=None))
-    conclusion.ambiguous = sorted({outcome.host for _, outcome in deferred if outcome.ambiguous})
     if conclusion.ambiguous:
         conclusion.due = max(conclusion.due, now + AMBIGUOUS_WAIT)
     warn = retry.warn_after is not None and now - entry.accepted >= retry.warn_after

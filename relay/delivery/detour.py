@@ -37,6 +37,8 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
         if link is None:
             continue
         attempt.sessions += 1
+        if link.closed:  # the host hung up before it was used: it has said nothing
+            continue
         earlier = dict(job.results)
         job.todo = verdict.elsewhere
         verdict = await _carry(lane, attempt, link)

@@ -28,11 +28,12 @@ class Health(Enum):
 
 
 class Event(Enum):
-    """OPENED: a connection got through; TROUBLE: opening failed everywhere and nothing else works; DUE: the
-    probe timer, a reload or an operator; GROWN: the window reached its limit; GONE: nothing was left to probe
-    for."""
+    """OPENED: a connection got through; SENT: a transaction took place on it; TROUBLE: opening failed
+    everywhere and nothing else works, or a transaction met a fault of the route; DUE: the probe timer, a
+    reload or an operator; GROWN: the window reached its limit; GONE: nothing was left to probe for."""
 
     OPENED = "opened"
+    SENT = "sent"
     TROUBLE = "trouble"
     DUE = "due"
     GROWN = "grown"
@@ -49,6 +50,7 @@ TABLE: dict[tuple[Health, Event], Health] = {
     (Health.PROBING, Event.TROUBLE): Health.SUSPENDED,
     (Health.PROBING, Event.GONE): Health.HEALTHY,
     (Health.RAMPING, Event.OPENED): Health.RAMPING,
+    (Health.RAMPING, Event.SENT): Health.RAMPING,
     (Health.RAMPING, Event.TROUBLE): Health.SUSPENDED,
     (Health.RAMPING, Event.GROWN): Health.HEALTHY,
 }
@@ -74,7 +76,7 @@ class Condition:
 
     trouble: the last one, None when healthy; since: when it began; until: when the next probe is due
     (SUSPENDED); probes: failed ones since it began (counted for expiry); backoff: how often the wait was
-    doubled.
+    doubled; proved: since the last probe a transaction took place (RAMPING).
     """
 
     health: Health = Health.HEALTHY
@@ -83,6 +85,7 @@ class Condition:
     until: float = 0.0
     probes: int = 0
     backoff: int = 0
+    proved: bool = False
 
     @property
     def takes(self) -> bool:
@@ -107,10 +110,10 @@ def step(
         return _suspended(condition, trouble, now, random)
     if health is Health.HEALTHY:
         return HEALTHY
-    if condition.health is Health.PROBING:
+    if event is Event.SENT and not condition.proved:
         # Falling again while ramping goes on from half the wait: quick after a hiccup, patient with what
         # flaps.
-        return replace(condition, health=health, backoff=condition.backoff // 2)
+        return replace(condition, health=health, backoff=condition.backoff // 2, proved=True)
     return replace(condition, health=health)
 
 
@@ -120,9 +123,11 @@ def probe_wait(backoff: int, random: float) -> float:
 
 
 def _suspended(condition: Condition, trouble: Trouble, now: float, random: float) -> Condition:
-    """SUSPENDED from any state: the first trouble begins a count, the later ones go on with it."""
+    """SUSPENDED from any state: the first trouble begins a count, the later ones go on with it. A host that
+    lets us in and then refuses the first transaction (530 to MAIL) has failed the probe."""
     first = condition.health is Health.HEALTHY
-    probes = condition.probes + (condition.health is Health.PROBING)
+    ramped = condition.health is Health.RAMPING and condition.proved
+    probes = condition.probes + (not ramped)
     backoff = 0 if first else condition.backoff + 1
     return Condition(
         Health.SUSPENDED,

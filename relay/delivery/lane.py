@@ -13,6 +13,7 @@ from collections import Counter, deque
 from functools import partial
 
 from mailqueue.entry import Entry
+from mailqueue.errors import QueueError
 from relay.delivery.carry import Carrier
 from relay.delivery.health import HEALTHY, Condition, Event, Health, Trouble, step
 from relay.delivery.links import Links
@@ -98,9 +99,11 @@ class Lane:
             self.pump()
 
     def due_again(self, due: float) -> None:
-        """An entry of this lane waits on disk until `due` (epoch seconds)."""
-        if not self.due_at or due < self.due_at:
-            self.due_at = due
+        """An entry of this lane waits on disk until `due` (epoch seconds). Said to a lane that was suspended
+        or dropped meanwhile, it is meant for the one that has its name now."""
+        lane = self.tools.lanes.get(self.name, self)
+        if not lane.due_at or due < lane.due_at:
+            lane.due_at = due
 
     # --- the heart
 
@@ -162,13 +165,22 @@ class Lane:
             return self.due_again(self.tools.clock.time() + _TAKE_AGAIN)
         entries = future.result()
         self.tools.settling.held -= n - len(entries)
-        if len(entries) == n:
-            self.more = True
-        elif (due := self.tools.queue.next_due(self.name)) is not None:
-            self.due_again(due)
         for entry in entries:
             self._sort(entry)
+        if len(entries) == n:
+            self.more = True
+        else:
+            self._look_ahead()
         self.pump()
+
+    def _look_ahead(self) -> None:
+        """When is the next of what waits on disk due?"""
+        try:
+            due = self.tools.queue.next_due(self.name)
+        except QueueError:  # the queue has told what is wrong; it may be over soon
+            due = self.tools.clock.time() + _TAKE_AGAIN
+        if due is not None:
+            self.due_again(due)
 
     def _sort(self, entry: Entry) -> None:
         """Into the line, or out of this lane: since a reload (or a restart) its recipients may go another
@@ -226,7 +238,9 @@ class Lane:
         self.tools.suspended(self)
 
     def grew(self) -> None:
-        """A transaction went well."""
+        """A transaction took place, whatever it meant for the message."""
+        if self.condition.health is Health.RAMPING and not self.condition.proved:
+            self.condition = step(self.condition, Event.SENT, 0.0)
         window = self.links.window
         if window.size < window.limit:
             window.succeeded(self.tools.clock.monotonic())

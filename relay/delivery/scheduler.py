@@ -51,7 +51,6 @@ class Scheduler:
         settling = Settling(queue, events, reporter, clock, random, config.retry)
         dialer = Dialer(resolver, opener, random, clock.monotonic)
         pool = Pool(config.delivery.connections)
-        self.lanes: dict[str, Lane] = {}
         self.tools = Tools(
             queue,
             table,
@@ -65,6 +64,7 @@ class Scheduler:
             self._suspend,
             self._resume,
         )
+        self.lanes = self.tools.lanes
         self.suspended = Suspended(self.tools, self._lane)
         self.parting: list[Lane] = []  # suspended while they still send something
         self._timer: asyncio.TimerHandle | None = None

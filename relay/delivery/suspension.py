@@ -14,7 +14,8 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 
 from mailqueue.entry import Entry
-from relay.delivery.health import Condition, Event, Trouble, step
+from mailqueue.errors import QueueError
+from relay.delivery.health import PROBE_FIRST, Condition, Event, Trouble, step
 from relay.delivery.lane import Lane
 from relay.delivery.retry import expired
 from relay.delivery.tools import Tools
@@ -68,9 +69,15 @@ class Suspended:
                 self._probe(name, condition, now)
 
     def _probe(self, name: str, condition: Condition, now: float) -> None:
+        try:
+            due = self._tools.queue.next_due(name)
+        except QueueError:  # the queue has told what is wrong; it may be over soon
+            self.records[name] = replace(condition, until=now + PROBE_FIRST)
+            heappush(self._due, (now + PROBE_FIRST, name))
+            return
         del self.records[name]
         self.probing[name] = condition
-        if self._tools.queue.next_due(name) is None:  # nothing waits: nobody needs to know
+        if due is None:  # nothing waits: nobody needs to know
             self.remove(name)
             self._tools.queue.unclaim(name)
         else:

@@ -49,6 +49,7 @@ class Tools:
     bounds: Bounds
     suspended: Callable[[Lane], None]  # a lane got into trouble: keep its condition, drop the lane
     resumed: Callable[[Lane], None]  # its probe got through
+    lanes: dict[str, Lane] = field(default_factory=dict)  # those that take or probe, by name
     stopping: bool = False
     memory: int = 0  # octets of content of entries that wait
     opening: set[asyncio.Task[Any]] = field(default_factory=set)  # may be cancelled at any time

@@ -51,6 +51,7 @@ def mail(session: Session, argument: str) -> bytes:
     params = parse_mail(rest)
     utf8 = _check_utf8(address, params.smtputf8)
     _check_size(session, params)
+    session.reset()
     session.mail = Mail(session.caller, address, params, utf8)
     return replies.SENDER_OK
 
@@ -59,7 +60,7 @@ def rcpt(session: Session, argument: str) -> bytes:
     """RFC 5321 4.1.1.3."""
     transaction = session.mail
     if transaction is None:
-        raise out_of_order("MAIL first")
+        raise session.without_mail()
     try:
         return _recipient(session, transaction, argument)
     except Refused as refusal:
@@ -102,7 +103,7 @@ def data(session: Session, argument: str) -> bytes:
     if argument.strip(" "):
         raise bad_argument("DATA takes no argument")
     if transaction is None:
-        raise out_of_order("MAIL first")
+        raise session.without_mail()
     if not transaction.seen:
         raise _without_recipients(transaction.refused)
     session.begin_data(transaction)
@@ -121,7 +122,7 @@ def _without_recipients(refusal: Refused | None) -> Refused:
 def rset(session: Session, argument: str) -> bytes:
     if argument.strip(" "):
         raise bad_argument("RSET takes no argument")
-    session.mail = None
+    session.reset()
     return replies.RESET_OK
 
 

@@ -54,6 +54,7 @@ class Session(Channel):
         super().__init__(service, admission, loop, made)
         self.caller: Caller | None = None  # set by EHLO and HELO
         self.mail: Mail | None = None
+        self.put_off: Refused | None = None  # the last MAIL was refused for now; so is what comes behind it
         self._errors = 0
         self._advancing = False
         self._spoiled = ""  # why the line that is being read will be refused, whatever it says
@@ -152,6 +153,8 @@ class Session(Channel):
             self._bug(error)
             error = replies.our_fault()
         self._errors += error.reply.code >= 500
+        if verb == "MAIL":
+            self.put_off = error if error.reply.code < 500 else None
         stage = STAGES.get(verb)
         if stage is not None:
             self._rejected(stage, error, argument if verb == "RCPT" else "")
@@ -171,7 +174,19 @@ class Session(Channel):
     def greet(self, name: str, extended: bool) -> None:
         """EHLO or HELO: who the client says it is; a transaction under way is forgotten (RFC 5321 4.1.4)."""
         self.caller = caller(self.client, self.address, name, extended)
-        self.mail = None
+        self.reset()
+
+    def reset(self) -> None:
+        """No transaction is under way."""
+        self.mail = self.put_off = None
+
+    def without_mail(self) -> Refused:
+        """What RCPT and DATA are answered without a transaction: a client that pipelined them behind a MAIL
+        which was refused for now must not see 5xx."""
+        if self.put_off is None:
+            return replies.out_of_order("MAIL first")
+        reply = self.put_off.reply
+        return Refused(reply.code, reply.enhanced, reply.text, self.put_off.reason)
 
     def begin_data(self, mail: Mail) -> None:
         """354 is about to be said. Raises QueueError when the queue cannot take content now."""

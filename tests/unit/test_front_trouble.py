@@ -223,6 +223,21 @@ def test_no_space_at_mail() -> None:
     assert bench.send(b"MAIL FROM:<a@b.example>\r\n")[0][:9] == "452 4.3.1"
 
 
+def test_what_is_pipelined_behind_a_full_spool() -> None:
+    """Promise 2: RCPT and DATA behind a MAIL that was refused for now are refused for now, however many; what
+    begins anew does not inherit that."""
+    bench = Bench()
+    bench.queue.room.full = True
+    lines = b"MAIL FROM:<a@b.example>\r\n" + b"RCPT TO:<x@y.example>\r\n" * 30 + b"DATA\r\n"
+    replies = bench.send(b"HELO c\r\n" + lines)[1:]
+    assert {line[:9] for line in replies} == {"452 4.3.1"} and len(replies) == 32
+    assert bench.send(b"RSET\r\nDATA\r\n")[1][:9] == "503 5.5.1"
+    bench.send(lines)
+    assert bench.send(b"MAIL FROM:<a@b\r\nDATA\r\n")[1][:9] == "503 5.5.1"
+    bench.queue.room.full = False
+    assert bench.send(lines)[-1][:3] == "354"
+
+
 def test_rejections_are_told() -> None:
     """Stage, reply, reason, sender and recipient of what was refused."""
     bench = Bench({"trusted_networks": []})

@@ -1,0 +1,70 @@
+"""The wiring: what holds when a part of it fails."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from relay.app import App, merged
+from relay.config.model import Config, Limits, Route
+from relay.observe.events import Events
+
+CONFIG = Config(hostname="relay.example.com")
+
+
+class Part:
+    """Something that is stopped or closed. error: raised then."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.ended = 0
+
+    async def stop(self) -> None:
+        self.ended += 1
+        if self.error is not None:
+            raise self.error
+
+    close = stop
+
+
+def made() -> App:
+    """An App that was not started."""
+    return App(CONFIG, Events(), lambda _: None)
+
+
+async def test_the_queue_is_closed_whatever_fails_before() -> None:
+    """A bug in one part must not leave the spool open."""
+    app = made()
+    queue = Part()
+    app.queue, app.admin = cast(Any, queue), cast(Any, Part(RuntimeError("bug")))
+    with pytest.raises(RuntimeError, match="bug"):
+        await app.stop()
+    assert queue.ended == 1
+
+
+def test_a_reload_that_fails_changes_nothing() -> None:
+    """All or nothing, also for what the check of the configuration did not find."""
+    app = made()
+    app.table, app.resolver = cast(Any, table := object()), cast(Any, resolver := object())
+    with pytest.raises(ValueError, match="mx"):
+        app.reload(CONFIG.model_copy(update={"routes": (Route(name="mx"),)}))
+    assert (app.config, app.table, app.resolver) == (CONFIG, table, resolver)
+
+
+def test_what_a_reload_cannot_change_stays() -> None:
+    """Named, and as it was; the rest of its section is new."""
+    new = CONFIG.model_copy(
+        update={
+            "hostname": "other.example",
+            "limits": Limits(hops=7, spool_reserve=1),
+            "postmaster": "a@b.example",
+        }
+    )
+    kept, stuck = merged(CONFIG, new)
+    assert stuck == ["hostname", "limits.spool_reserve"]
+    assert (kept.hostname, kept.limits, kept.postmaster) == (
+        "relay.example.com",
+        Limits(hops=7),
+        "a@b.example",
+    )
