@@ -20,7 +20,18 @@ MOST_LANES = 1000
 class Accept:
     """A new message with its entries, prepared at once, so that what is wrong raises in the caller."""
 
-    __slots__ = ("_content", "_done", "_entries", "_file", "_message", "_row", "_size", "id", "refusable")
+    __slots__ = (
+        "_content",
+        "_done",
+        "_entries",
+        "_file",
+        "_message",
+        "_row",
+        "_size",
+        "id",
+        "octets",
+        "refusable",
+    )
 
     def __init__(self, number: int, message: Message, size: int, done: Accepted | None) -> None:
         """ValueError: no lanes, too many, one without recipients, text that UTF-8 has no bytes for."""
@@ -32,6 +43,7 @@ class Accept:
         self._message = message
         self._size = size
         self._content: bytes | None = None
+        self.octets = 0
         self._file: Content | None = None
         self._row: MessageRow | None = None
         self._entries = self._prepare(message, size)
@@ -43,6 +55,7 @@ class Accept:
         check = message_check(self.id, meta, self._size, crc, file)
         self._row = (self.id, meta, self._size, crc, file, check, content)
         self._content = content
+        self.octets = 0 if content is None else len(content)
         return self
 
     def store_small(self, content: bytes) -> Accept:

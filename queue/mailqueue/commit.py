@@ -27,6 +27,7 @@ from mailqueue.worker import Worker
 from mailqueue.writer import Writer
 
 _MOST_JOBS = 500  # in one transaction, so that the loop is not kept from its work for long
+_MOST_OCTETS = 4 * MIB  # of content, the same
 _RETRY_PAUSE = 1.0  # s, when the disk is full and there is no ballast left to give up
 _BUSY_PAUSE = 0.05  # s, when another process is writing to the database (it should not)
 _LAST_PATIENCE = 3.0  # s, when the queue is closing and cannot be written
@@ -117,8 +118,7 @@ class GroupCommit:
         if not self._has_work():
             self._tell_idle()
             return
-        jobs = self._jobs[:_MOST_JOBS]
-        del self._jobs[:_MOST_JOBS]
+        jobs = self._batch()
         began = time.perf_counter()
         try:
             tx = self._writer.write(jobs, everything=not self._jobs)
@@ -132,6 +132,16 @@ class GroupCommit:
         else:  # only the schedule: nobody waits for that
             self._released(tx)
             self._next()
+
+    def _batch(self) -> list[Job]:
+        """The first of those that wait, as many as go into one transaction."""
+        number = octets = 0
+        while number < min(len(self._jobs), _MOST_JOBS) and octets < _MOST_OCTETS:
+            octets += self._jobs[number].octets
+            number += 1
+        jobs = self._jobs[:number]
+        del self._jobs[:number]
+        return jobs
 
     def _sync(self, jobs: list[Job], tx: Transaction, began: float) -> None:
         self._busy = True
@@ -207,10 +217,11 @@ class GroupCommit:
             self.fail(error)
 
     def _full(self, jobs: list[Job], error: Exception) -> None:
-        """Refuse what is new, give up the ballast, and try the rest again."""
+        """Refuse what is new, give up the ballast, and try the rest again: the ballast's room is for that."""
         had_ballast = self._room.give_up_ballast()
         refusal = NoSpace("no space left on the disk of the spool")
-        self._jobs[:0] = [job for job in jobs if not job.refusable]
+        jobs = jobs + self._jobs
+        self._jobs = [job for job in jobs if not job.refusable]
         for job in jobs:
             if job.refusable:
                 self.tell(job.fail, refusal)

@@ -14,6 +14,7 @@ from mailqueue.transaction import Transaction
 
 class Job(Protocol):
     refusable: bool  # True: refused when the disk is full; False: waits for room
+    octets: int  # of content that it writes
 
     def write(self, tx: Transaction) -> None:
         """Write into the transaction."""
@@ -29,6 +30,7 @@ class Barrier:
     """Nothing, in its place among the others: durable when all that was asked before it is."""
 
     refusable = False
+    octets = 0
 
     def __init__(self, future: asyncio.Future[None]) -> None:
         self._future = future

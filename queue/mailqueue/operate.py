@@ -27,6 +27,7 @@ class Change:
     """One chunk. The future gets the number of entries changed, marks on leased ones included."""
 
     refusable = False
+    octets = 0
 
     def __init__(
         self, action: Action, f: Filter, ids: Sequence[int], leases: Leases, future: asyncio.Future[int]

@@ -14,6 +14,7 @@ class Quarantine:
     """All entries of a damaged message are put aside. given_back: the lease that found it, if any."""
 
     refusable = False
+    octets = 0
 
     def __init__(
         self, message: int, reason: str, given_back: Entry | None, tell: Callable[[str, str], None]

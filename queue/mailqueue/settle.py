@@ -14,7 +14,17 @@ from mailqueue.transaction import Transaction
 class Settle:
     """The end of a lease: forgotten when no recipient remains, else at rest again; with its reports."""
 
-    __slots__ = ("_counted", "_due", "_entry", "_lane", "_leases", "_remaining", "_reports", "refusable")
+    __slots__ = (
+        "_counted",
+        "_due",
+        "_entry",
+        "_lane",
+        "_leases",
+        "_remaining",
+        "_reports",
+        "octets",
+        "refusable",
+    )
 
     def __init__(
         self,
@@ -28,6 +38,7 @@ class Settle:
     ) -> None:
         """due in ms, 0: as it was. Recipients are packed when written: do not change them after this."""
         self.refusable = False
+        self.octets = sum(report.octets for report in reports)
         self._leases = leases
         self._entry = entry
         self._remaining = remaining

@@ -33,6 +33,7 @@ class Take:
     """
 
     refusable = False
+    octets = 0
 
     def __init__(
         self,

@@ -72,6 +72,8 @@ def parser() -> Parser:
     check = commands.add_parser("check", parents=[config], help="check the configuration")
     check.add_argument("--json", action="store_true", help="one JSON object")
     check.set_defaults(module="relay.cli.check")
+    health = commands.add_parser("health", parents=[config], help="is the relay here ready for mail?")
+    health.set_defaults(module="relay.cli.health")
     _explain(commands.add_parser("explain", parents=[config], help="where mail to an address would go"))
     demo = commands.add_parser("demo", help="a relay with servers of its own, and what becomes of the mail")
     demo.add_argument("--stay", action="store_true", help="keep running, to try by hand")

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from mailqueue.errors import QueueError, SpoolLocked
 from relay.app import App, StartFailed
 from relay.cli import exits
+from relay.cli.supervision import Supervision
 from relay.config.checks import warnings
 from relay.config.load import load
 from relay.config.model import Config
@@ -28,6 +29,7 @@ from relay.observe.bridge import bridged
 from relay.observe.events import Events
 from relay.observe.log import Log
 from relay.observe.metrics import Metrics
+from relay.observe.notify import Notifier
 
 CANNOT_CREATE = 73
 SWITCH_INTERVAL = 0.0005  # s: a thread that ended a sync gets the interpreter soon although the loop is busy
@@ -91,6 +93,7 @@ class Process:
         self.hung_up = asyncio.Event()
         self.warnings = [*warnings(config), *allow_files(config)]  # before the App: it asks for the limit
         self.app = App(config, events, self.failed)
+        self.supervision = Supervision(self.app, Notifier(os.environ, events.warning))
 
     async def run(self) -> int:
         """The exit code."""
@@ -102,16 +105,21 @@ class Process:
         loop.set_exception_handler(self.unexpected)
         for text in self.warnings:
             self.events.warning(text)
+        self.supervision.starting()
         try:
             await self.app.start()
         except (QueueError, StartFailed) as error:
+            self.supervision.end()
             return refused(error)
         gc.collect()
         gc.freeze()
+        self.supervision.ready()
         reloading = loop.create_task(self.reloads())
         await self.ended.wait()
         reloading.cancel()
+        self.supervision.stopping()
         await self.app.stop()
+        self.supervision.end()
         return exits.IO if self.app.health.failed else exits.OK
 
     def failed(self, reason: str) -> None:
@@ -122,11 +130,13 @@ class Process:
         """One reload after the other. A signal that comes during the start or during a reload has its own."""
         while await self.hung_up.wait():
             self.hung_up.clear()
+            self.supervision.reloading()
             try:
                 await self.reload()
             except Exception as error:
                 self.events.bug("app.reload", error)
                 self.events.reloaded(False, f"internal error: {type(error).__name__}: {error}")
+            self.supervision.ready()
 
     async def reload(self) -> None:
         """All or nothing: on an error the old configuration stays. Read in a thread: to find the machine's

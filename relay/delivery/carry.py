@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailqueue.entry import Entry, Loaded
-from relay.delivery.detour import detour
+from relay.delivery.detour import detour, spare
 from relay.delivery.health import Trouble
 from relay.delivery.job import Job, Kind, Verdict
 from relay.delivery.pool import Link
@@ -103,6 +103,8 @@ class Carrier:
             self.detours += 1
             lane.tools.spawn(self._detour(attempt, verdict, target), lane.tools.tasks)
         else:
+            if lane.links.choices > 1:
+                spare(attempt.job)
             self._settle(attempt, verdict)
 
     def _settle(self, attempt: Attempt, verdict: Verdict) -> None:

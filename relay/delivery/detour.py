@@ -11,12 +11,13 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from relay.delivery.dial import BUDGET, SESSIONS, NoSuchHost, Unreachable
-from relay.delivery.job import Kind, Verdict
+from relay.delivery.job import Job, Kind, Verdict
 from relay.delivery.opening import OpenFailed
 from relay.delivery.pool import Link
 from relay.delivery.settling import Attempt
-from relay.delivery.verdict import combine
+from relay.delivery.verdict import combine, unasked
 from relay.outcome import Deferred, Outcome
+from relay.reply import Reply
 from relay.routing.target import Target
 
 if TYPE_CHECKING:
@@ -30,20 +31,30 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
 
     The caller has taken a place in the pool. Ends early when the relay stops."""
     job = attempt.job
-    for target in await _others(lane, used):
-        if attempt.sessions >= SESSIONS or lane.tools.stopping or not verdict.elsewhere:
+    others = await _others(lane, used)
+    if others is None:  # the first host answered for all that is known now
+        spare(job)
+        return verdict
+    for target in others:
+        if attempt.sessions >= SESSIONS or not verdict.elsewhere:
             break
-        link = await _open(lane, attempt, target, verdict.elsewhere)
+        link = None if lane.tools.stopping else await _open(lane, attempt, target, verdict.elsewhere)
+        if lane.tools.stopping and link is None:
+            spare(job)
+            break
         if link is None:
             continue
         attempt.sessions += 1
         if link.closed:  # the host hung up before it was used: it has said nothing
+            spare(job)
             continue
         earlier = dict(job.results)
         job.todo = verdict.elsewhere
         verdict = await _carry(lane, attempt, link)
         for index, outcome in earlier.items():
             job.results[index] = _later(attempt, outcome, job.results.get(index, outcome))
+        if attempt.aborted:
+            spare(job)
         if verdict.kind is not Kind.DONE:
             break
     return verdict
@@ -57,13 +68,20 @@ def _later(attempt: Attempt, earlier: Outcome, later: Outcome) -> Outcome:
     return combine(earlier, later)
 
 
-async def _others(lane: Lane, used: Target) -> Sequence[Target]:
+def spare(job: Job) -> None:
+    """Not all hosts were asked for a capability that the message needs."""
+    for index, outcome in job.results.items():
+        job.results[index] = unasked(outcome)
+
+
+async def _others(lane: Lane, used: Target) -> Sequence[Target] | None:
+    """None: they are not known now."""
     try:
         targets = await _unless_stopped(lane, lane.tools.dialer.targets(lane.policy))
     except (NoSuchHost, Unreachable, TimeoutError):
-        return ()  # the first host answered for all that is known now
+        return None
     where = (used.address, used.port)
-    return [target for target in targets or () if (target.address, target.port) != where]
+    return None if targets is None else [t for t in targets if (t.address, t.port) != where]
 
 
 async def _open(lane: Lane, attempt: Attempt, target: Target, todo: Sequence[int]) -> Link | None:
@@ -71,7 +89,7 @@ async def _open(lane: Lane, attempt: Attempt, target: Target, todo: Sequence[int
     try:
         return await _unless_stopped(lane, lane.tools.dialer.open(target, lane.policy))
     except TimeoutError:
-        return None
+        outcome = Deferred(Reply(0, "4.4.1", f"no connection within {BUDGET:.0f} s"), target.name, "connect")
     except OpenFailed as failed:
         attempt.sessions += failed.greeted
         outcome = Deferred(failed.reply, failed.host, failed.stage)

@@ -190,6 +190,15 @@ def delivered(code: int, text: str, host: str, dsn: bool) -> Delivered:
     return Delivered(reply_with(code, text, "2.0.0"), host, dsn)
 
 
+def unasked(outcome: Outcome) -> Outcome:
+    """What stands when a host lacks a capability and others were not asked (no room, DNS trouble, the relay
+    stops): only "no host offers it" is final, so it is temporary. Other outcomes stay as they are."""
+    if not (isinstance(outcome, Failed) and outcome.stage == "capability"):
+        return outcome
+    reply = Reply(0, "4" + outcome.reply.enhanced[1:], outcome.reply.text)
+    return Deferred(reply, outcome.host, outcome.stage)
+
+
 def combine(earlier: Outcome | None, later: Outcome) -> Outcome:
     """What stands of a recipient when a second host of the same attempt has spoken: the later word.
 

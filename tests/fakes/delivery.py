@@ -95,15 +95,16 @@ class FakeLink:
 
 @dataclass
 class FakeHop:
-    """down: openings fail so; dead: names of hosts that refuse; full: more connections than this are refused;
-    answers: recipient address -> its outcomes, one per attempt, the last for ever; hold: jobs end only by
-    `answer`."""
+    """down: openings fail so; dead: names of hosts that refuse; hangs_up: that end the session at once;
+    full: more connections than this are refused; answers: recipient address -> its outcomes, one per attempt,
+    the last for ever; hold: jobs end only by `answer`."""
 
     down: OpenFailed | None = None
     full: int = 1000
     hold: bool = False
     answers: dict[str, list[Outcome]] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    hangs_up: set[str] = field(default_factory=set)
     opens: int = 0
     most: int = 0
     links: list[FakeLink] = field(default_factory=list)
@@ -129,6 +130,8 @@ class FakeHop:
         link = FakeLink(self, target)
         self.links.append(link)
         self.most = max(self.most, len(self.links))
+        if target.name in self.hangs_up:
+            link.lose()
         return link
 
     def started(self, link: FakeLink) -> None:

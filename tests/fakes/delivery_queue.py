@@ -15,7 +15,7 @@ from typing import Any
 from fakes.clock import FakeClock
 
 from mailqueue.entry import Entry, Loaded, Message, Recipient
-from mailqueue.errors import NoSpace
+from mailqueue.errors import NoSpace, QueueError
 
 
 @dataclass
@@ -47,6 +47,7 @@ class FakeQueue:
         self.on_wake: Callable[[], None] = lambda: None
         self.unreadable: set[int] = set()
         self.full = False
+        self.blind = False
         self._last = 0
 
     def submit(self, lane: str, *addresses: str, content: bytes = b"hello\r\n", options: str = "") -> int:
@@ -116,6 +117,8 @@ class FakeQueue:
                 self.on_due(lane)
             else:
                 self.on_wake()
+        elif row.due <= self.clock.time() and entry.lane in self.claimed:
+            asyncio.get_running_loop().call_soon(self.on_due, entry.lane)
 
     def load_now(self, entry: Entry) -> Loaded | None:
         if entry.id in self.unreadable:
@@ -144,6 +147,8 @@ class FakeQueue:
         self.not_before[lane] = not_before
 
     def next_due(self, lane: str) -> float | None:
+        if self.blind:
+            raise QueueError("the database cannot be read")
         dues = [row.due for number in self.lanes[lane] if not (row := self.rows[number]).leased]
         return min(dues, default=None)
 

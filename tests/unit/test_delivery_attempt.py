@@ -159,3 +159,8 @@ def test_who_goes_another_way_stays_as_they_are() -> None:
 def test_a_bug_of_ours_defers_everybody() -> None:
     outcomes = [outcome for _, outcome in spoiled([Recipient("a"), Recipient("b")])]
     assert all(isinstance(outcome, Deferred) and outcome.reply.enhanced == "4.3.0" for outcome in outcomes)
+
+
+def test_an_ambiguous_end_is_counted_also_when_the_entry_expires_with_it() -> None:
+    conclusion = after(LOST, age=6 * DAY, attempts=100)
+    assert (conclusion.expired, conclusion.ambiguous) == (1, ["hop"])

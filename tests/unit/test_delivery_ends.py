@@ -7,12 +7,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from fakes.delivery import FakeResolver, FakeTable, refused, said
+from fakes.delivery import FakeLink, FakeResolver, FakeTable, refused, said
 from fakes.delivery_world import LANE, World
 
+from relay.config.model import Config, Delivery
 from relay.delivery.job import Kind, Verdict
-from relay.outcome import Deferred
+from relay.outcome import Deferred, Failed
 from relay.reply import Reply
+from relay.routing.hosts import DnsDeferred
 
 
 async def test_three_recipients_three_fates_one_report_and_only_the_deferred_one_stays() -> None:
@@ -189,3 +191,73 @@ async def test_the_watchdog_knows_that_a_peer_may_have_the_message(monkeypatch: 
     world.scheduler.sweep()
     assert world.events.count("ambiguous") == 1
     assert world.queue.rows[number].due >= world.clock.time() + 600
+
+
+async def test_a_second_host_that_hangs_up_before_it_is_used_is_no_bug() -> None:
+    world = World(resolver=FakeResolver("mx1.example", "mx2.example"))
+    world.hop.answers = {"to@example.org mx1.example": [said(451, "later")]}
+    world.hop.hangs_up.add("mx2.example")
+    world.queue.submit(LANE)
+    await world.settle_down()
+    assert (world.events.count("bug"), world.held) == (0, 0)
+    _, remaining, _ = world.queue.settled[0]
+    assert "later" in remaining[0].reply
+
+
+def lacking(link: FakeLink) -> None:
+    """The host of this link does not take 8-bit content."""
+    assert link.job is not None
+    link.hop.busy.remove(link)
+    link.job.results[0] = Failed(Reply(0, "5.6.3", "no 8BITMIME"), link.host, "capability")
+    link.finish(Verdict(elsewhere=[0]))
+
+
+async def test_a_missing_capability_is_final_only_when_no_host_has_it() -> None:
+    world = World(resolver=FakeResolver("mx1.example", "mx2.example"))
+    world.hop.hold = True
+    world.queue.submit(LANE)
+    await world.settle_down()
+    lacking(world.hop.busy[0])
+    await world.settle_down()
+    assert world.hop.busy[0].target.name == "mx2.example"
+    lacking(world.hop.busy[0])
+    await world.settle_down()
+    assert [kind for kind, *_ in world.reporter.written] == ["failed"]
+
+
+async def test_a_missing_capability_fails_nobody_while_there_is_no_room_to_ask_the_other_host() -> None:
+    world = World(
+        resolver=FakeResolver("mx1.example", "mx2.example"), config=Config(delivery=Delivery(connections=1))
+    )
+    world.hop.hold = True
+    number = world.queue.submit(LANE)
+    await world.settle_down()
+    lacking(world.hop.busy[0])
+    await world.settle_down()
+    assert (world.reporter.written, world.held) == ([], 0)
+    assert "4.6.3" in world.queue.rows[number].entry.recipients[0].reply
+
+
+async def test_a_missing_capability_fails_nobody_while_the_other_hosts_are_not_known() -> None:
+    world = World(resolver=FakeResolver("mx1.example", "mx2.example"))
+    world.hop.hold = True
+    number = world.queue.submit(LANE)
+    await world.settle_down()
+    world.resolver.resolution = DnsDeferred(Reply(0, "4.4.3", "SERVFAIL"), "dns")
+    lacking(world.hop.busy[0])
+    await world.settle_down()
+    assert (world.reporter.written, world.held) == ([], 0)
+    assert "4.6.3" in world.queue.rows[number].entry.recipients[0].reply
+
+
+async def test_a_missing_capability_fails_nobody_when_the_second_host_is_cut_by_the_stop() -> None:
+    world = World(resolver=FakeResolver("mx1.example", "mx2.example"))
+    world.hop.hold = True
+    number = world.queue.submit(LANE)
+    await world.settle_down()
+    lacking(world.hop.busy[0])
+    await world.settle_down()
+    assert world.hop.busy[0].target.name == "mx2.example"
+    await world.scheduler.stop(0.0)
+    assert (world.reporter.written, world.held) == ([], 0)
+    assert number in world.queue.rows

@@ -33,6 +33,7 @@ LEGAL = """
     probing   trouble suspended
     probing   gone    healthy
     ramping   opened  ramping
+    ramping   sent    ramping
     ramping   trouble suspended
     ramping   grown   healthy
 """
@@ -90,9 +91,20 @@ def test_jitter_makes_a_probe_early_never_late(backoff: int, random: float, seco
 
 def test_a_lane_that_falls_while_ramping_goes_on_from_half_the_wait() -> None:
     probing = Condition(Health.PROBING, REFUSED, 50.0, 90.0, probes=6, backoff=6)
-    ramping = step(probing, Event.OPENED, 100.0)
-    fallen = step(ramping, Event.TROUBLE, 100.0, trouble=REFUSED)
+    ramping = step(step(probing, Event.OPENED, 100.0), Event.SENT, 100.0)
+    fallen = step(step(ramping, Event.SENT, 100.0), Event.TROUBLE, 100.0, trouble=REFUSED)
     assert (fallen.until - 100.0, fallen.probes, fallen.since) == (80.0, 6, 50.0)
+
+
+def test_a_host_that_lets_us_in_and_refuses_the_first_transaction_has_failed_the_probe() -> None:
+    """Else such a lane is probed every few seconds for ever, and nothing in it ever expires (promise 11)."""
+    now, condition, waits = 1000.0, HEALTHY, []
+    for _ in range(5):
+        condition = step(condition, Event.TROUBLE, now, trouble=REFUSED)
+        waits.append(condition.until - now)
+        now = condition.until
+        condition = step(step(condition, Event.DUE, now), Event.OPENED, now)
+    assert (waits, condition.probes) == ([5, 10, 20, 40, 80], 4)
 
 
 def test_a_grown_lane_forgets_its_trouble() -> None:

@@ -61,6 +61,20 @@ async def test_a_backlog_gets_turns_while_fresh_mail_keeps_coming() -> None:
     assert set(old) <= set(world.hop.order)
 
 
+async def test_what_was_taken_is_sent_also_when_the_queue_cannot_say_what_comes_next() -> None:
+    world = World()
+    world.hop.down = refused()
+    numbers = [world.queue.submit(LANE) for _ in range(3)]
+    await world.settle_down()
+    world.hop.down = None
+    world.clock.advance(6)
+    world.scheduler.sweep()
+    world.queue.blind = True
+    await world.settle_down()
+    assert (sorted(world.hop.order), world.held) == (numbers, 0)
+    assert world.scheduler.lanes[LANE].due_at > world.clock.time()  # asked again then
+
+
 async def test_what_is_in_hand_is_bounded() -> None:
     world = World(bounds=Bounds(held=300, held_most=320, lanes=40))
     world.hop.hold = True

@@ -6,8 +6,10 @@ from fakes.delivery import FakeTable, refused, said
 from fakes.delivery_world import LANE, World
 
 from relay.config.model import Config, Retry
+from relay.delivery.health import Trouble
 from relay.delivery.job import Verdict
 from relay.delivery.tools import Bounds
+from relay.outcome import Deferred
 from relay.reply import Reply
 from relay.routing.hosts import DnsDeferred, DnsFailed
 
@@ -239,3 +241,88 @@ async def test_an_entry_that_cannot_be_read_when_dns_says_no_stays() -> None:
     world.queue.unreadable.clear()
     await world.pass_time(80)
     assert len(world.queue.reports) == 1
+
+
+async def test_a_route_that_refuses_every_first_transaction_is_left_in_peace_and_its_mail_expires() -> None:
+    """530 to MAIL: the opening works, so only the transaction can tell that the probe failed."""
+    world = World(config=Config(retry=Retry(give_up=3600.0)))  # the schedule provides 5 attempts: 3 probes
+    world.hop.hold = True
+    world.queue.submit(LANE)
+
+    async def refuse_for(seconds: int) -> None:
+        for _ in range(2 * seconds):
+            await world.pass_time(0.5)
+            for link in world.hop.busy[:]:
+                world.hop.busy.remove(link)
+                assert link.job is not None
+                link.job.results[0] = Deferred(Reply(530, "4.7.8", "log in first"), link.host, "mail")
+                link.finish(Verdict(lane="auth"))
+
+    await refuse_for(200)
+    assert world.hop.opens <= 8  # 5 + 10 + 20 + 40 + 80 ... seconds apart
+    world.clock.jump(3600)
+    await refuse_for(320)
+    assert [kind for kind, *_ in world.reporter.written] == ["failed"]
+    assert (world.queue.rows, world.held) == ({}, 0)
+
+
+async def test_a_probe_for_which_the_queue_cannot_be_read_is_made_later() -> None:
+    world = World()
+    world.hop.down = refused()
+    world.queue.submit(LANE)
+    await world.settle_down()
+    world.hop.down = None
+    world.queue.blind = True
+    await world.pass_time(6)
+    assert (world.hop.opens, world.state()["state"]) == (1, "suspended")
+    world.queue.blind = False
+    await world.pass_time(6)
+    assert len(world.hop.arrived) == 1
+
+
+async def test_what_a_lane_gives_back_late_is_taken_by_the_one_that_has_its_name_now() -> None:
+    """The first lane was suspended while it sent something; when that ends the lane is at work again."""
+    world = World(table=FakeTable(concurrency=2))
+    world.hop.hold = True
+    first, second = world.queue.submit(LANE), world.queue.submit(LANE)
+    await world.settle_down()
+    world.hop.answer()
+    await world.settle_down()
+    third, fourth = world.queue.submit(LANE), world.queue.submit(LANE)
+    await world.settle_down()
+    assert world.hop.order == [first, second, third]
+    faulty, late = world.hop.busy
+    for link in (faulty, late):
+        assert link.job is not None
+        link.job.results[0] = Deferred(Reply(530, "4.7.8", "no"), link.host, "mail")
+    world.hop.busy.clear()
+    faulty.finish(Verdict(lane="auth"))
+    await world.pass_time(6)
+    assert world.state()["state"] == "ramping"
+    late.finish(Verdict(lane="auth"))
+    await world.settle_down()
+    for _ in range(10):
+        world.queue.submit(LANE)  # the lane is never quiet
+        world.hop.answer(len(world.hop.busy))
+        await world.pass_time(0.5)
+    assert {first, second, third, fourth} <= set(world.hop.order)
+    assert not {second, third, fourth} & set(world.queue.rows)
+
+
+async def test_a_late_deferral_is_known_to_the_lane_that_has_the_name_now() -> None:
+    world = World(table=FakeTable(concurrency=2))
+    world.hop.hold = True
+    slow = world.queue.submit(LANE)
+    await world.settle_down()
+    parted = world.scheduler.lanes[LANE]
+    parted.trouble(Trouble("auth", Reply(535, "4.7.8", "no")))
+    other = world.queue.submit(LANE)
+    await world.pass_time(6)
+    assert world.hop.order == [slow, other]
+    present = world.scheduler.lanes[LANE]
+    assert present is not parted
+    link = world.hop.busy.pop(0)
+    assert link.job is not None
+    link.job.results[0] = said(451, "later", "dot")
+    link.finish(Verdict())
+    assert present.due_at == world.queue.rows[slow].due

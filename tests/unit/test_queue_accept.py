@@ -255,3 +255,12 @@ def test_names_of_messages(number: int) -> None:
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(ValueError, match="not a queue id"):
         message_number(name)
+
+
+async def test_a_transaction_holds_a_bounded_amount_of_content(tmp_path: Path) -> None:
+    """It is written on the event loop, which has other things to do."""
+    seen = Recorder()
+    async with opened(tmp_path / "spool", observer=seen) as queue:
+        body = bytes(128 * 1024)
+        await asyncio.gather(*(queue.accept(message(content=body)) for _ in range(100)))
+        assert (sum(seen.commits), max(seen.commits)) == (100, 32)

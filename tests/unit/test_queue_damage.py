@@ -14,6 +14,7 @@ from mailqueue import (
     Queue,
     QueueFailed,
     State,
+    durable,
     message_name,
 )
 
@@ -207,3 +208,23 @@ async def test_a_missing_content_file_goes_to_quarantine(tmp_path: Path) -> None
         assert queue.load_now(leased[0]) is None
         await queue.flush()
         assert [(name, "its content file is missing")] == seen.bad
+
+
+async def test_the_mark_of_damage_stays_until_the_repair_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = tmp_path / "spool"
+    async with opened(spool) as queue:
+        await queue.accept(message())
+    (spool / "suspect").write_bytes(b"")
+    marked: list[bool] = []
+    sync = durable.sync_log
+
+    def watched(descriptor: int) -> None:
+        marked.append((spool / "suspect").exists())
+        sync(descriptor)
+
+    monkeypatch.setattr(durable, "sync_log", watched)
+    async with opened(spool):
+        assert marked == [True]
+        assert not (spool / "suspect").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ from fakes.spool import SMALL, Recorder, everything, leasing, message, opened
 
 from mailqueue import (
     NoSpace,
+    Options,
     Queue,
     QueueFailed,
     durable,
 )
 from mailqueue.schema import PAGE_SIZE
+from mailqueue.transaction import Transaction
 
 
 class BadDisk:
@@ -181,3 +184,80 @@ async def test_a_content_file_that_fails_is_one_messages_trouble(
         monkeypatch.undo()
         await queue.accept(message())
     assert list((spool / "content").iterdir()) == []
+
+
+async def test_a_failure_during_a_checkpoint_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the schedule still has something to write, which is never written then."""
+    began, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def checkpoint() -> None:
+        began.release()
+        go.acquire()
+
+    async with opened(tmp_path / "spool") as queue:
+        monkeypatch.setattr(queue._database, "checkpoint", checkpoint)
+        queue._commit._checkpoint(vacuum=False)
+        await asyncio.to_thread(began.acquire)
+        queue.claim_lane("a")
+        queue._commit.fail(OSError(errno.EIO, "the directory, say"))
+        waiting = asyncio.ensure_future(queue._commit.drain())
+        await asyncio.sleep(0)
+        go.release()
+        await asyncio.wait_for(waiting, 10)
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Turns of the loop until something has happened."""
+    for _ in range(10_000):
+        if happened():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")
+
+
+def refusing(number: int) -> Callable[..., Transaction]:
+    """A Writer.write that SQLite refuses with this code."""
+
+    def write(*_: object, **__: object) -> Transaction:
+        error = sqlite3.OperationalError("refused")
+        error.sqlite_errorcode = number
+        raise error
+
+    return write
+
+
+async def test_no_checkpoint_follows_a_failure_while_the_writing_was_paused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailqueue.commit._BUSY_PAUSE", 0.0)
+    async with opened(tmp_path / "spool", Options(reserve=0, ballast=0, checkpoint_bytes=0)) as queue:
+        await queue.accept(message())
+        checkpoints: list[int] = []
+        monkeypatch.setattr(queue._database, "checkpoint", lambda: checkpoints.append(1))
+        monkeypatch.setattr(queue._writer, "write", refusing(sqlite3.SQLITE_BUSY))
+        queue.submit(message(), lambda *_: None)
+        await until(lambda: queue._commit._paused is not None)
+        queue._commit.fail(OSError(errno.EIO, "the directory, say"))
+        await until(lambda: queue._commit._paused is None)
+        await queue._commit.drain()
+        assert checkpoints == []
+
+
+@pytest.mark.parametrize("number", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY])
+async def test_a_queue_that_cannot_be_written_can_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What was settled last is not recorded: after the next start it counts as in flight."""
+    monkeypatch.setattr("mailqueue.commit._LAST_PATIENCE", 0.0)
+    spool = tmp_path / "spool"
+    queue = await Queue.open(spool, SMALL)
+    leased = leasing(queue)
+    await queue.accept(message())
+    monkeypatch.setattr(queue._writer, "write", refusing(number))
+    queue.settle(leased[0])
+    await asyncio.wait_for(queue.close(), 10)
+    seen = Recorder()
+    async with opened(spool, observer=seen):
+        assert seen.starts == [(1, 0, 0)]

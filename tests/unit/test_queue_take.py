@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -346,3 +347,19 @@ async def test_a_million_due_rows_stand_in_nobodys_way(tmp_path: Path) -> None:
         queue.lane_tally(LANE)
         db.set_progress_handler(None, 1)
         assert steps[0] <= few * 1.1
+
+
+async def test_what_is_given_back_and_due_is_told_to_whoever_has_the_lane(tmp_path: Path) -> None:
+    """It need not be the holder that asks for the lane's entries now."""
+    async with opened(tmp_path / "spool") as queue:
+        leased = leasing(queue)
+        await asyncio.gather(queue.accept(message("a")), queue.accept(message("b")))
+        told: list[str] = []
+        queue.on_due = told.append
+        queue.claim_lane("a")
+        queue.claim_lane("b")
+        first, second = leased
+        queue.settle(first, first.recipients, counted=False)
+        queue.settle(second, second.recipients, due=time.time() + 60)
+        await queue.flush()
+        assert told == ["a"]
