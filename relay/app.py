@@ -10,6 +10,7 @@ called: the process must end then, and the next start reads the truth from the d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -182,11 +183,13 @@ class App:
     async def stop(self) -> None:
         """Ends within the configuration's shutdown_timeout; also after a start that failed half-way.
 
-        The queue is closed whatever happens before."""
+        The queue is closed whatever happens before. Where the disk hangs it stays as a crash leaves it."""
         try:
             await self._stop_parts()
         finally:
-            await self.queue.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(1.0, self.config.shutdown_timeout * SETTLE_SHARE)):
+                    await self.queue.close()
 
     async def _stop_parts(self) -> None:
         patience = self.config.shutdown_timeout * (1 - SETTLE_SHARE)

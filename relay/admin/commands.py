@@ -84,8 +84,14 @@ class Commands:
         count = 0
         async for rows in self._pages(selection(request)):
             count += len(rows)
-            yield [row_object(row) for row in rows]
+            troubles = {lane: self._trouble(lane) for lane in {row.lane for row in rows}}
+            yield [row_object(row) | troubles[row.lane] for row in rows]
         yield [{"end": True, "count": count}]
+
+    def _trouble(self, lane: str) -> dict[str, Any]:
+        """lane_state, where delivery knows of trouble: mail behind it waits though nothing was said to it."""
+        state = self.lane_state(lane)
+        return {"lane_state": state} if state.get("reason") else {}
 
     async def _pages(self, chosen: Selection) -> AsyncIterator[Sequence[Row]]:
         for f in chosen.filters:

@@ -61,7 +61,7 @@ class Selection:
 
 
 def selection(request: Mapping[str, Any]) -> Selection:
-    """The ids and the filter of a request. Refused for a wrong type, an unknown state, a wrong id."""
+    """The ids and the filter of a request. Refused for a wrong type, state or id, and for a bare domain."""
     ids = tuple(_texts(request, "ids"))
     for name in ids:
         try:
@@ -69,8 +69,8 @@ def selection(request: Mapping[str, Any]) -> Selection:
         except ValueError:
             raise Refused(f"{name!r} is not a queue id") from None
     criteria = Filter(
-        sender=field(request, "sender", str, ""),
-        recipient=field(request, "recipient", str, ""),
+        sender=_address(request, "sender"),
+        recipient=_address(request, "recipient"),
         lane=field(request, "lane", str, ""),
         states=frozenset(_state(name) for name in _texts(request, "states")),
         older_than=_seconds(request, "older_than"),
@@ -84,6 +84,14 @@ def field(request: Mapping[str, Any], name: str, kind: type[T], default: T) -> T
     value = request.get(name, default)
     if not isinstance(value, kind):
         raise Refused(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _address(request: Mapping[str, Any], name: str) -> str:
+    """An address, @domain or <>. A domain without its @ would quietly match nothing."""
+    value = field(request, name, str, "")
+    if "." in value and "@" not in value:
+        raise Refused(f"{value!r} is not an address; write @{value} for everybody there")
     return value
 
 

@@ -43,14 +43,14 @@ def request_of(args: argparse.Namespace) -> dict[str, Any]:
 def _list(args: argparse.Namespace, source: Source, request: dict[str, Any]) -> int:
     if args.json:
         return _objects(source.ask(request))
-    columns, now, count = table.widths(), time.time(), 0
+    layout, now, count = table.Layout.now(), time.time(), 0
     for item in source.ask(request):
         if "end" in item:
             break
         if not count:
-            print(table.head(columns))
+            print(table.head(layout))
         count += 1
-        print(table.row(item, now, columns))
+        print(table.row(item, now, layout))
     if not count:
         print("nothing matches" if len(request) > 1 else "the queue is empty")
     return OK

@@ -1,64 +1,92 @@
-"""`relay queue list` and `lanes` for people: one line each, printed as it comes."""
+"""`relay queue list` and `lanes` for people, printed as it comes."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from relay.cli.story import lane_trouble
 from relay.cli.words import cut, octets, short
 
-FIXED = (("ID", 12), ("AGE", 5), ("SIZE", 8), ("STATE", 10), ("TRIES", 5), ("NEXT", 7))
+FIXED = {"ID": 11, "AGE": 4, "SIZE": 8, "STATE": 10, "TRIES": 5, "NEXT": 7}
 GAP = 2
-LEAST = 30  # columns for each of sender, recipient and reply where the output is no terminal
+LEAST = 30  # columns for each of sender and recipients where the output is no terminal
+ONE_LINE = 120  # columns; on a narrower terminal SIZE and TRIES are left out and the reply has its own line
 
 
-def widths() -> tuple[int, int, int]:
-    """Columns for sender, recipients and reply (0: no limit)."""
-    if not sys.stdout.isatty():
-        return LEAST, LEAST, 0
-    left = shutil.get_terminal_size().columns - sum(width + GAP for _, width in FIXED) - 2 * GAP
-    sender = max(12, left * 3 // 10)
-    return sender, sender, max(12, left - 2 * sender)
+@dataclass(frozen=True)
+class Layout:
+    """fixed: which of FIXED; address: columns for each of sender, recipients; reply: for it, 0: no limit;
+    below: the reply stands on a line of its own."""
+
+    fixed: tuple[str, ...] = tuple(FIXED)
+    address: int = LEAST
+    reply: int = 0
+    below: bool = False
+
+    @classmethod
+    def now(cls) -> Layout:
+        """What suits the output."""
+        return cls.of(shutil.get_terminal_size().columns) if sys.stdout.isatty() else cls()
+
+    @classmethod
+    def of(cls, columns: int) -> Layout:
+        """What suits a terminal."""
+        below = columns < ONE_LINE
+        fixed = tuple(name for name in FIXED if not (below and name in ("SIZE", "TRIES")))
+        left = columns - sum(FIXED[name] + GAP for name in fixed) - GAP
+        if below:
+            return cls(fixed, max(12, left // 2), max(12, columns - 2 * GAP), below)
+        address = (left - GAP) * 3 // 10
+        return cls(fixed, address, left - GAP - 2 * address, below)
 
 
-def head(columns: tuple[int, int, int]) -> str:
-    return line([name for name, _ in FIXED], ("SENDER", "RECIPIENTS", "LAST REPLY"), columns)
+def head(layout: Layout) -> str:
+    names = {name: name for name in FIXED}
+    return line(names, "SENDER", "RECIPIENTS", "" if layout.below else "LAST REPLY", layout)
 
 
-def row(item: dict[str, Any], now: float, columns: tuple[int, int, int]) -> str:
-    """One object of the list (relay/admin/shape.py)."""
+def row(item: dict[str, Any], now: float, layout: Layout) -> str:
+    """One object of the list (relay/admin/shape.py). Without a reply: what is wrong with its lane."""
     recipients = item["recipients"]
     first = recipients[0]["address"] if recipients else ""
     more = f" (+{len(recipients) - 1})" if len(recipients) > 1 else ""
+    lane = item.get("lane_state", {})
     reply = next((each["delay_reason"] for each in recipients if "delay_reason" in each), "")
-    return line(
-        (
-            item["queue_id"],
-            short(now - item["arrival_time"]),
-            octets(item["message_size"]),
-            item["state"],
-            str(item["attempts"]),
-            following(item["next_attempt"], now),
-        ),
-        ("<>" if item["sender"] == "MAILER-DAEMON" else item["sender"], f"{first}{more}", reply),
-        columns,
-    )
+    cells = {
+        "ID": item["queue_id"],
+        "AGE": short(now - item["arrival_time"]),
+        "SIZE": octets(item["message_size"]),
+        "STATE": item["state"],
+        "TRIES": str(item["attempts"]),
+        "NEXT": following(item["next_attempt"], now, lane.get("until", 0.0)),
+    }
+    sender = "<>" if item["sender"] == "MAILER-DAEMON" else item["sender"]
+    waits = item["next_attempt"] is not None
+    said = reply or (lane_trouble(lane, now) if waits else "")
+    return line(cells, sender, f"{cut(first, layout.address - len(more))}{more}", said, layout)
 
 
-def following(when: float | None, now: float) -> str:
-    """The next attempt in one word."""
+def following(when: float | None, now: float, probe: float) -> str:
+    """The next attempt in one word. probe: a suspended lane sends nothing before; 0.0: it is not."""
     if when is None:
         return "-"
+    when = max(when, probe)
     return "now" if when <= now else f"in {short(when - now)}"
 
 
-def line(fixed: Iterable[str], free: tuple[str, str, str], columns: tuple[int, int, int]) -> str:
-    cells = [text.ljust(width) for text, (_, width) in zip(fixed, FIXED, strict=True)]
-    cells += [cut(text, width).ljust(width) for text, width in zip(free, columns, strict=True)]
-    return (" " * GAP).join(cells).rstrip()
+def line(cells: Mapping[str, str], sender: str, recipients: str, reply: str, layout: Layout) -> str:
+    parts = [cells[name].ljust(FIXED[name]) for name in layout.fixed]
+    parts += [cut(text, layout.address).ljust(layout.address) for text in (sender, recipients)]
+    last = cut(reply, layout.reply)
+    gap = " " * GAP
+    if not layout.below:
+        return gap.join((*parts, last)).rstrip()
+    first = gap.join(parts).rstrip()
+    return f"{first}\n{gap * 2}{last}" if last else first
 
 
 def lane_line(item: dict[str, Any], now: float) -> str:

@@ -1,7 +1,7 @@
 """What one attempt of one entry ended as: outcomes per recipient in, what the queue has to do out.
 
 Pure: values and numbers in, a `Conclusion` out; the scheduler gives it to `Queue.settle` and makes the
-reports. The rules are the last rows of section 6 of the design and promises 3, 9 and 11: what failed in this
+reports. The rules are promises 3, 9 and 11: what failed in this
 round becomes one report, who stays carries the last reply, an ambiguous end waits ten minutes, an entry that
 is old and was really tried expires, a warning of delay is sent once.
 """

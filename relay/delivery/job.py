@@ -48,7 +48,7 @@ class Verdict:
     """What the lane is told besides the outcomes.
 
     elsewhere: those of todo that are Deferred, or Failed for want of a capability, and may be tried at
-    another host in this attempt (design section 6). lane: "" or one of events.SUSPEND_REASONS when the
+    another host in this attempt. lane: "" or one of events.SUSPEND_REASONS when the
     fault is the route's or the host's, not the message's ("auth" for 53x, "capture" for a directory that
     cannot be written). With CORRUPT, recipients refused before the cut have their results; the others have
     none. Seconds are of the job's last transaction, 0.0 for what was not reached.

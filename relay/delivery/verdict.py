@@ -1,8 +1,7 @@
 """Verdicts: what an answer means for the recipients, for the other hosts of this attempt, and for the lane.
 
-The tables below are section 6 of the design and nothing else; the functions are pure, one for each kind of
-input: a reply, trouble instead of a reply, a DNS answer, a capability the host lacks, age. What no row
-names is temporary.
+The functions are pure, one for each kind of input: a reply, trouble instead of a reply, a capability the host
+lacks, age. What no row names is temporary. What the DNS says is judged before, in routing/finding.py.
 """
 
 from __future__ import annotations
@@ -33,27 +32,13 @@ class Trouble(Enum):
     TLS = "tls"  # a handshake or a certificate
 
 
-class Answer(Enum):
-    """What DNS said, where it did not say an address."""
-
-    NXDOMAIN = "nxdomain"
-    NO_ADDRESS = "no_address"  # no MX, and no address either
-    NULL_MX = "null_mx"
-    NO_MX_HOST = "no_mx_host"  # MX hosts that all definitely do not exist
-    TEMPORARY = "temporary"  # SERVFAIL, time-out, refused, lame, chain too long
-    OURSELVES = "ourselves"  # we are the best MX and nothing is left
-    REFUSED_SPACE = "refused_space"  # only addresses inside refused space
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of the table. enhanced: for a peer that gave none of that class; its class is the outcome's."""
 
     enhanced: str
     elsewhere: bool = False  # may another host be tried in this attempt?
-    lane: str = (
-        ""  # why to suspend when all hosts say so (events.SUSPEND_REASONS); "": the message's own trouble
-    )
+    lane: str = ""  # why to suspend when all hosts say so (SUSPEND_REASONS); "": the message's own trouble
     ambiguous: bool = False
 
 
@@ -72,9 +57,8 @@ REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
     ("greeting", 5): Row("4.3.2", elsewhere=True, lane="greeting"),
     ("ehlo", 4): Row("4.3.2", elsewhere=True, lane="greeting"),
     ("ehlo", 5): Row("4.3.2", elsewhere=True, lane="greeting"),
-    ("starttls", 4): Row(
-        "4.7.4", elsewhere=True, lane="tls"
-    ),  # under require and verify; opportunistic: in clear
+    # under require and verify; opportunistic goes on in clear
+    ("starttls", 4): Row("4.7.4", elsewhere=True, lane="tls"),
     ("starttls", 5): Row("4.7.4", elsewhere=True, lane="tls"),
     ("auth", 4): Row("4.7.0", elsewhere=True, lane="auth"),
     ("auth", 5): Row("4.7.8", elsewhere=True, lane="auth"),
@@ -102,9 +86,8 @@ TROUBLE: dict[str, Row] = {  # stage
     "dot": Row("4.4.2", ambiguous=True),
 }
 
-NONSENSE: dict[
-    str, Row
-] = {  # as 4yz at that stage, and the connection is closed; after the dot no reply was read
+# as 4yz at that stage, and the connection is closed; after the dot no reply was read
+NONSENSE: dict[str, Row] = {
     "greeting": Row("4.3.2", elsewhere=True, lane="greeting"),
     "ehlo": Row("4.3.2", elsewhere=True, lane="greeting"),
     "starttls": Row("4.7.4", elsewhere=True, lane="tls"),
@@ -113,16 +96,6 @@ NONSENSE: dict[
     "rcpt": Row("4.5.0", elsewhere=True),
     "data": Row("4.5.0"),
     "dot": Row("4.5.0", ambiguous=True),
-}
-
-ANSWERS: dict[Answer, Row] = {
-    Answer.NXDOMAIN: Row("5.1.2"),
-    Answer.NO_ADDRESS: Row("5.4.4"),
-    Answer.NULL_MX: Row("5.1.10"),  # RFC 7505 section 3
-    Answer.NO_MX_HOST: Row("5.4.4"),
-    Answer.TEMPORARY: Row("4.4.3", lane="dns"),
-    Answer.OURSELVES: Row("5.4.6"),
-    Answer.REFUSED_SPACE: Row("4.4.4", lane="address"),
 }
 
 LACKING: dict[str, Row] = {  # the final verdict only when no host offers it: see combine
@@ -156,12 +129,6 @@ def on_trouble(stage: str, trouble: Trouble, text: str, host: str = "") -> Rulin
     """No reply at a stage ("connect" to "dot"); text says what happened. After the dot it is ambiguous."""
     row = (NONSENSE if trouble is Trouble.NONSENSE else TROUBLE)[stage]
     return _rule(row, Reply(0, row.enhanced, text), stage, host, close=True)
-
-
-def on_answer(answer: Answer, text: str) -> Ruling:
-    """DNS gave no address to connect to; text says which name was asked."""
-    row = ANSWERS[answer]
-    return _rule(row, Reply(0, row.enhanced, text), "dns", "")
 
 
 def on_lacking(capability: Capability, text: str, host: str) -> Ruling:

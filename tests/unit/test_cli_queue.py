@@ -19,6 +19,7 @@ from mailqueue import Message, Options, Queue, Recipient
 from relay.admin.commands import Commands
 from relay.admin.control import Control
 from relay.cli.main import main
+from relay.cli.table import Layout, head, row
 from relay.observe.events import Events
 
 OPTIONS = Options(reserve=0, ballast=0)
@@ -84,6 +85,37 @@ def test_list_of_a_sleeping_spool(spool: Path, capsys: pytest.CaptureFixture[str
     assert "<>" in rows[2]
     assert run(spool, "list", "--state", "hold") == 0
     assert capsys.readouterr().out == "nothing matches\n"
+    assert run(spool, "list", "--to", "example.org") == 64
+    assert "write @example.org" in capsys.readouterr().err
+
+
+NOW = 1000.0
+ITEM: dict[str, Any] = {
+    "queue_id": "1k0t7qtbh93", "arrival_time": 940, "message_size": 4000, "state": "incoming", "attempts": 0,
+    "next_attempt": 940.0, "sender": "alice@corp.example", "recipients": [{"address": "b@d.example"}],
+}  # fmt: skip
+SUSPENDED = {"state": "suspended", "reason": "connect", "reply": "no route", "since": 950.0, "until": 1029.0}
+
+
+@pytest.mark.parametrize("columns", [40, 80, 119, 120, 200])
+def test_the_list_fits_the_terminal(columns: int) -> None:
+    """No line is longer than a terminal from 80 columns; below 120 the reply has a line of its own."""
+    layout = Layout.of(columns)
+    recipients = [{"address": "b" * 90, "delay_reason": "451 " + "x" * 200}, {"address": "c@d.example"}]
+    lines = [head(layout), *row(ITEM | {"recipients": recipients}, NOW, layout).splitlines()]
+    assert len(lines) == (3 if columns < 120 else 2)
+    assert max(map(len, lines)) <= max(columns, 80)
+    assert "… (+1)" in lines[1]
+
+
+def test_the_list_says_why_untried_mail_waits() -> None:
+    """Behind a suspended lane: its trouble in place of a reply, not before its probe. Held: neither."""
+    text = row(ITEM | {"lane_state": SUSPENDED}, NOW, Layout())
+    assert "in 29s" in text
+    assert "the next hop cannot be reached (no route)" in text
+    assert row(ITEM, NOW, Layout()).split()[6] == "now"
+    held = row(ITEM | {"state": "hold", "next_attempt": None, "lane_state": SUSPENDED}, NOW, Layout())
+    assert "no route" not in held
 
 
 def test_changes_of_a_sleeping_spool(spool: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The verdict table of the design (section 6), row by row: what an answer means for everybody concerned."""
+"""The verdict table, row by row: what an answer means for everybody concerned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from relay.delivery import verdict
-from relay.delivery.verdict import ANSWERS, Answer, Ruling, Trouble
+from relay.delivery.verdict import Ruling, Trouble
 from relay.observe.events import SUSPEND_REASONS
 from relay.outcome import STAGES, Deferred, Delivered, Failed, Outcome
 from relay.reply import Reply
@@ -29,16 +29,6 @@ class Expected:
 
 D, F = Deferred, Failed
 NEXT = True
-
-DNS = {
-    Answer.NXDOMAIN: Expected(F, "5.1.2"),
-    Answer.NO_ADDRESS: Expected(F, "5.4.4"),
-    Answer.NULL_MX: Expected(F, "5.1.10"),
-    Answer.NO_MX_HOST: Expected(F, "5.4.4"),
-    Answer.TEMPORARY: Expected(D, "4.4.3", lane="dns"),
-    Answer.OURSELVES: Expected(F, "5.4.6"),
-    Answer.REFUSED_SPACE: Expected(D, "4.4.4", lane="address"),
-}
 
 REPLIES = {  # (stage, code, text) -> expected
     ("greeting", 421, "busy"): Expected(D, "4.3.2", NEXT, "greeting", close=True),
@@ -113,14 +103,6 @@ def facts(ruling: Ruling) -> Expected:
     return Expected(
         type(outcome), outcome.reply.enhanced, ruling.elsewhere, ruling.lane, ruling.close, ambiguous
     )
-
-
-@pytest.mark.parametrize("answer", Answer, ids=lambda answer: answer.value)
-def test_dns(answer: Answer) -> None:
-    """Rows DNS: definite answers fail, all else is deferred."""
-    ruling = verdict.on_answer(answer, "example.org")
-    assert DNS[answer] == facts(ruling)
-    assert ruling.outcome.reply == Reply(0, DNS[answer].enhanced, "example.org")
 
 
 @pytest.mark.parametrize(("stage", "code", "text"), REPLIES)
@@ -230,7 +212,7 @@ def test_words_are_known() -> None:
     rows = {stage: row for (stage, _), row in verdict.REPLIES.items()} | verdict.TROUBLE | verdict.NONSENSE
     assert set(rows) <= set(STAGES)
     everything = [*verdict.REPLIES.values(), *verdict.TROUBLE.values(), *verdict.NONSENSE.values()]
-    everything += [*ANSWERS.values(), *verdict.LACKING.values(), verdict.ROUTE_FAULT]
+    everything += [*verdict.LACKING.values(), verdict.ROUTE_FAULT]
     assert {row.lane for row in everything} - {""} <= set(SUSPEND_REASONS)
     assert {row.enhanced[0] for row in everything} == {"4", "5"}
 
