@@ -74,7 +74,9 @@ class App:
             raise
         self.health.accepting = True
         self._lag.start(asyncio.get_running_loop())
-        self.events.started(f"relay {__version__} accepts mail on {', '.join(self.smtp_addresses)}")
+        where = ", ".join(self.smtp_addresses)
+        more = f"spool {self.config.spool}, admin {self.admin_address}"
+        self.events.started(f"relay {__version__} accepts mail on {where}; {more}")
 
     async def _start(self) -> None:
         self.queue.on_failed = self._failed
@@ -190,6 +192,7 @@ class App:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(1.0, self.config.shutdown_timeout * SETTLE_SHARE)):
                     await self.queue.close()
+            self.events.stopping("stopped")
 
     async def _stop_parts(self) -> None:
         patience = self.config.shutdown_timeout * (1 - SETTLE_SHARE)

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 def run(args: argparse.Namespace) -> int:
     """Asks the daemon; without one, the configuration and DNS."""
     sender = "" if args.sender == "<>" else args.sender
-    if "@" not in args.address:
-        raise Trouble(f"{args.address!r} is not an address", DATA)
     config = None if args.spool else configuration(args.config)
+    if "@" not in args.address:
+        if config is None:
+            raise Trouble(f"{args.address!r} is not an address", DATA)
+        args.address = f"{args.address}@{config.origin or config.hostname}"  # as the front completes it
     facts = _facts(config, args, sender)
     if args.json:
         print(json.dumps(facts))

@@ -24,7 +24,10 @@ class Parser(argparse.ArgumentParser):
     """Ends with EX_USAGE for wrong arguments."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
+        if message.endswith(("COMMAND", "ACTION")):  # it is missing: say which there are
+            self.print_help(sys.stderr)
+        else:
+            self.print_usage(sys.stderr)
         self.exit(exits.USAGE, f"{self.prog}: {message}\n")
 
 

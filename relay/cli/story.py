@@ -68,6 +68,9 @@ def _next(entry: dict[str, Any], now: float) -> str:
     if entry["next_attempt"] is None:
         return "this attempt is under way"
     due = entry["next_attempt"]
+    lane = entry.get("lane_state", {})
+    if lane.get("state") in ("suspended", "probing") and due <= max(now, lane["until"]):
+        return f"next try: when the next hop is back (due {moment(due, now)})"
     if due <= now:
         return f"next try: due since {moment(due, now)}, waiting for its turn"
     return f"next try in {exact(due - now)}, at {moment(due, now)}"

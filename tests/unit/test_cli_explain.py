@@ -63,6 +63,13 @@ async def test_with_a_relay(config: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_what_cannot_be_explained(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """EX_DATAERR for no address, EX_UNAVAILABLE without relay and configuration."""
-    assert main(["explain", "nobody", "-c", str(config)]) == 65
+    assert main(["explain", "nobody", "--spool", str(config.parent / "spool")]) == 65
     assert main(["explain", "a@b", "--spool", str(config.parent / "spool")]) == 69
     assert "the relay does not run" in capsys.readouterr().err
+
+
+def test_an_address_without_a_domain(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Completed as the front completes it."""
+    config.write_text(f"{config.read_text()}\norigin: corp.example\n")
+    assert main(["explain", "root", "-c", str(config)]) == 0
+    assert "root@corp.example from <>" in capsys.readouterr().out

@@ -100,7 +100,7 @@ def test_lane_trouble_in_words(state: dict[str, Any], expected: str) -> None:
 def test_a_row_of_the_table() -> None:
     """Id, age, size, state, attempts, next try, sender, recipients, last reply."""
     recipients = [{"address": "bob@example.org"}, {"address": "c@d", "delay_reason": "451 later\n"}]
-    line = table.row(entry(recipients=recipients), EPOCH, (20, 24, 9))
+    line = table.row(entry(recipients=recipients), EPOCH, table.Layout(address=24, reply=9))
     assert line.split() == [
         "1j9m2k4tq0d", "2h", "12", "KiB", "deferred", "3", "in", "12m", "alice@corp.example",
         "bob@example.org", "(+1)", "451", "late…",
@@ -154,3 +154,12 @@ def test_words() -> None:
     assert cut("abc", 0) == "abc"
     assert cut("a\x1b[2Jb\n", 0) == "a\\x1b[2Jb\\n"
     assert [plural(1, "message"), plural(2, "message")] == ["1 message", "2 messages"]
+
+
+def test_mail_that_is_due_waits_for_its_next_hop() -> None:
+    """While the lane is suspended nothing is next but its probe."""
+    state = {"state": "suspended", "reason": "connect", "reply": "refused", "until": EPOCH + 25}
+    lines = list(story([entry(next_attempt=EPOCH - 60, lane_state=state)], EPOCH))
+    assert any(line.startswith("  next try: when the next hop is back") for line in lines)
+    lines = list(story([entry(next_attempt=EPOCH + 60, lane_state=state)], EPOCH))
+    assert any(line.startswith("  next try in 1 min") for line in lines)
