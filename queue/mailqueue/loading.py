@@ -18,6 +18,8 @@ def load(db: sqlite3.Connection, message: int, file: Path) -> Loaded | str:
     if row is None:
         return "its row is missing"
     meta, size, crc, in_file, check, content = row
+    if not (isinstance(meta, bytes) and isinstance(content, bytes | None)):
+        return "a value of its row has the wrong type"  # a flipped bit in the record's header
     if message_check(message, meta, size, crc, in_file) != check:
         return "the checksum of the message is wrong"
     if in_file:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mailqueue.entry import Filter, LaneTally, Row, State, Tally
+from mailqueue.errors import QueueError
 from relay.admin.content import plain_blocks
 from relay.admin.request import NO_INPUT, UNAVAILABLE, Refused, Selection, field, selection
 from relay.admin.shape import lane_object, row_object, tallies_object
@@ -119,7 +120,10 @@ class Commands:
         yield [{"end": True, "count": len(found)}]
 
     async def _content(self, name: str) -> AsyncIterator[Page]:
-        content = await self.queue.read_content(name)
+        try:
+            content = await self.queue.read_content(name)
+        except QueueError as error:
+            raise Refused(str(error), NO_INPUT) from None
         if content is None:
             raise Refused(f"{name}: the content cannot be read", NO_INPUT)
         async for block in plain_blocks(content):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailqueue.entry import Filter, LaneTally, Recipient, Row, State, Tally, message_name
+from mailqueue.errors import QueueError
 
 EPOCH = 1_700_000_000.0
 
@@ -42,6 +43,7 @@ def row(
 class FakeQueue:
     rows: list[Row] = field(default_factory=list)
     contents: dict[str, bytes | Path] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
     tallies: dict[State, Tally] = field(default_factory=dict)
     room: FakeSpace = field(default_factory=FakeSpace)
     largest_page: int = 0
@@ -86,6 +88,8 @@ class FakeQueue:
         return LaneTally(lane, states, EPOCH + 600)
 
     async def read_content(self, name: str) -> bytes | Path | None:
+        if name in self.damaged:
+            raise QueueError(f"{name} cannot be shown: its content file is missing")
         return self.contents.get(name)
 
     def stats(self) -> dict[State, Tally]:

@@ -355,3 +355,10 @@ def test_recipients_without_a_reply_have_no_reason() -> None:
 
     fresh = row(1, State.INCOMING, recipients=[Recipient("a@b")])
     assert row_object(fresh)["recipients"] == [{"address": "a@b"}]
+
+
+async def test_damaged_content_is_said_to_be_damaged(side: Side) -> None:
+    """Not an internal error: the operator hears what is wrong with it."""
+    side.queue.damaged.add(NAMES[1])
+    last = (await side.ask({"command": "show", "ids": [NAMES[1]], "content": True}))[-1]
+    assert (last["code"], last["error"]) == (66, f"{NAMES[1]} cannot be shown: its content file is missing")

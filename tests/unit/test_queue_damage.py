@@ -140,6 +140,8 @@ Damage = Callable[[Path, str], object]
         (lambda spool, name: edit(spool, "UPDATE message SET content=X'00'"), "content"),
         (lambda spool, name: edit(spool, "UPDATE message SET content=zeroblob(size)"), "content"),
         (lambda spool, name: edit(spool, "UPDATE message SET meta=X'00'"), "message"),
+        (lambda spool, name: edit(spool, "UPDATE message SET content=CAST(content AS TEXT)"), "type"),
+        (lambda spool, name: edit(spool, "UPDATE message SET meta=CAST(meta AS TEXT)"), "type"),
         (lambda spool, name: edit(spool, "DELETE FROM message"), "row is missing"),
     ],
 )

@@ -11,7 +11,7 @@ from relay.cli.main import parser
 from relay.config.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "relay/README.md", "queue/README.md", "tests/README.md")
+PAGES = ("README.md", "relay/README.md", "queue/README.md", "tests/README.md", "deploy/README.md")
 NAMED = re.compile(r"`((?:[\w.]+/)*[\w.]+\.(?:py|md|yaml|lock))`|\]\(([^):#]+)\)|`((?:[\w.]+/)+)`")
 NOT_OURS = {"relay.yaml", "__init__.py", "content/"}  # the readers', what must not be, the spool's
 
