@@ -24,7 +24,7 @@ help: ## this list
 setup: .venv/.developer ## a .venv with the project and its tools in it
 	@echo 'Ready: .venv/bin/relay'
 
-demo: .venv/.runtime ## see real mail go through a real relay (30 s; ARGS=--stay keeps it running)
+demo: .venv/.runtime ## see real mail go through a real relay (about 6 s, the first time 30; ARGS=--stay keeps it running)
 	@$(BIN)/python -m relay demo $(ARGS)
 
 lint: .venv/.developer ## format, lint and strict types, without changing anything

@@ -16,7 +16,7 @@ class Letter:
 
     recipient: str
     subject: str
-    hop: str  # what its next hop does, for the audience
+    hop: str  # what its next hop does, for the audience: short, it is a column of 80
     refusals: tuple[str, ...] = ()  # what the next hop says to RCPT, one each, before it accepts
     stubborn: bool = False  # ... and it never accepts
     pause: float = 0.0  # s that the next hop takes over the message
@@ -46,23 +46,23 @@ class Letter:
 
 
 CAST = (
-    Letter("ada@quick.example", "Your order", "found by MX; accepts at once", by_mx=True),
+    Letter("ada@quick.example", "Your order", "MX; accepts at once", by_mx=True),
     Letter(
         "ben@busy.example",
         "Your invoice",
-        "says 451 twice, then accepts",
-        refusals=("451 4.7.1 Greylisted, come back later", "451 4.3.2 Still busy"),
+        "451 twice, then 250",
+        refusals=("451 4.7.1 Greylisted", "451 4.3.2 Still busy"),
         tries=3,
     ),
     Letter(
         "cleo@strict.example",
         "Your parcel",
-        "says 550",
-        refusals=("550 5.1.1 No such user here",),
+        "always 550",
+        refusals=("550 5.1.1 No such user",),
         stubborn=True,
         fate="bounced",
     ),
-    Letter("dan@slow.example", "Your receipt", "takes 4 s to answer", pause=4.0),
+    Letter("dan@slow.example", "Your receipt", "250 after 4 s", pause=4.0),
 )
 # The bounce for Cleo's letter: it goes home to the sender.
-BOUNCE = Letter(SENDER, "the bounce of the letter to cleo@strict.example", "the shop's own mailbox")
+BOUNCE = Letter(SENDER, "the bounce of the letter to cleo@strict.example", "the shop's mailbox")

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -28,6 +26,7 @@ from relay.app import App, StartFailed
 from relay.demo.cast import BOUNCE, CAST, SENDER
 from relay.demo.dns import SmallDns
 from relay.demo.ending import bounce_words, complaints
+from relay.demo.hints import hints, relay_command
 from relay.demo.scene import RETRY, configure, records
 from relay.demo.sinks import Sink
 from relay.demo.tale import Tale
@@ -44,10 +43,11 @@ TAIL = 30  # lines of the log that are shown when something went wrong
 def run(args: argparse.Namespace) -> int:
     """args: stay. Returns the exit code."""
     console = Console()
+    story = Story(console)
     try:
-        return asyncio.run(Story(console).play(stay=bool(args.stay)))
-    except asyncio.CancelledError:  # SIGTERM
-        return 128 + signal.SIGTERM
+        return asyncio.run(story.play(stay=bool(args.stay)))
+    except asyncio.CancelledError:
+        return 128 + story.signal
 
 
 class Story:
@@ -59,12 +59,14 @@ class Story:
         self.sinks = {letter.recipient: Sink(letter) for letter in (*CAST, BOUNCE)}
         self.states: dict[str, int] = {}  # the queue, as /metrics said last
         self.changed = asyncio.Event()
+        self.signal = 0  # the one that ended it
 
     async def play(self, *, stay: bool) -> int:
         """The exit code."""
         task = asyncio.current_task()
         assert task
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a background job inherits it ignored
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt, number, task)
         with tempfile.TemporaryDirectory(prefix="relay-demo-") as name:
             directory = Path(name)
             try:
@@ -76,6 +78,10 @@ class Story:
             except (OSError, QueueError, StartFailed) as error:
                 self.console.print(f"relay demo: cannot start: {error}", markup=False)
                 return 1
+
+    def _interrupt(self, number: int, task: asyncio.Task[int]) -> None:
+        self.signal = number
+        task.cancel()
 
     # --- the stage
 
@@ -133,6 +139,8 @@ class Story:
         async with aiosmtplib.SMTP(hostname=host, port=int(port), start_tls=False) as client:
             for letter in CAST:
                 await client.sendmail(SENDER, [letter.recipient], letter.content)
+                if self.signal:  # the client's wait_for (Python 3.11) can lose a cancel
+                    raise asyncio.CancelledError
                 await asyncio.sleep(GAP)
 
     async def _all_final(self, tale: Tale) -> None:
@@ -156,7 +164,8 @@ class Story:
     def _verdict(self, tale: Tale, directory: Path) -> int:
         wrong = complaints(tale.fates.values(), self.sinks)
         if not wrong:
-            self._print(f"All {len(tale.fates)} fates as expected, after {self.clock.text().strip()}.")
+            fates = f"All {len(tale.fates)} fates as expected ({len(CAST)} and the bounce)"
+            self._print(f"{fates}, after {self.clock.text().strip()}.")
             return 0
         tail = (directory / "relay.log").read_text(errors="replace").splitlines()[-TAIL:]
         self._print("\n".join((*wrong, "The relay's log ends:", *tail)))
@@ -166,26 +175,13 @@ class Story:
 
     def _programme(self, app: App, directory: Path) -> None:
         smtp, admin = app.smtp_addresses[0], app.admin_address
-        self._print(f"A relay on {smtp}, its spool in {directory}/spool, metrics at http://{admin}/metrics")
-        self._print(f"Retries after {RETRY.strip('[]')}. The shop ({SENDER}) sends {len(CAST)} messages:\n")
+        self._print(f"A relay on {smtp}, metrics at http://{admin}/metrics")
+        self._print(f"Its spool: {directory}/spool; retries after {RETRY.strip('[]')}.")
+        self._print(f"The shop ({SENDER}) sends {len(CAST)} messages:\n")
 
     async def _stay(self, app: App, directory: Path) -> None:
         """Until SIGINT or SIGTERM."""
-        file = directory / "relay.yaml"
-        command = "relay" if shutil.which("relay") else f"{sys.executable} -m relay"
-        self._print(
-            f"""
-Still running; Ctrl-C ends it. By hand:
-
-  send       swaks --server {app.smtp_addresses[0]} --from {SENDER} --to {CAST[0].recipient}
-  metrics    curl http://{app.admin_address}/metrics
-  queue      {command} queue list -c {file}
-  explain    {command} explain {CAST[1].recipient} -c {file}
-  log        tail -f {directory}/relay.log
-
-Next hops: {", ".join(f"{letter.domain} {letter.hop}" for letter in CAST)}.
-"""
-        )
+        self._print(hints(relay_command(), app.smtp_addresses[0], app.admin_address, directory))
         with suppress(asyncio.CancelledError):
             await asyncio.get_running_loop().create_future()
 

@@ -82,7 +82,7 @@ class Tale(Events):
         super().dsn(action, name, original)
         home = self.fates[SENDER]
         home.state = home.state or "accepted"
-        self.told(SENDER, f"the bounce of {original} is on disk, by the same commit that ended it")
+        self.told(SENDER, f"bounce of {original} on disk, in the same commit")
 
 
 def state(outcome: Outcome) -> str:
@@ -96,12 +96,11 @@ def state(outcome: Outcome) -> str:
 
 
 def sentence(outcome: Outcome) -> str:
-    """An outcome in words."""
-    who = outcome.host or "nobody"
+    """An outcome in words, with the reply: short, for it shall fit a line of 80. The log names the host."""
     match outcome:
         case Delivered(reply):
-            return f"delivered: {who} said {reply.line}"
+            return f"delivered: {reply.line}"
         case Deferred(reply):
-            return f"kept for another try: {who} said {reply.line}"
+            return f"kept for another try: {reply.line}"
         case Failed(reply):
-            return f"given up: {who} said {reply.line}"
+            return f"given up: {reply.line}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -15,7 +16,10 @@ from rich.text import Text
 from relay.demo.tale import Fate
 
 STYLES = {"accepted": "cyan", "deferred": "yellow", "delivered": "green", "bounced": "magenta"}
-KEPT = 6  # sentences below the table
+ADDRESS = 20  # columns for whom a sentence is about
+WIDE = 100  # columns; from here on there is room for the queue ids
+OTHERS = 17  # lines that are not sentences: the programme above, the table, the depth, the cursor
+KEPT = 12  # sentences below the table, at most
 
 
 class View(Protocol):
@@ -54,13 +58,13 @@ class Lines:
         """Nothing to put away."""
 
     def told(self, who: str, what: str) -> None:
-        self._say(f"{who:<20} {what}")
+        self._say(f"{who:<{ADDRESS}} {what}")
 
     def depth(self, states: dict[str, int]) -> None:
         text = depth_text(states)
         if text != self._last:
             self._last = text
-            self._say(f"{'/metrics':<20} {text}")
+            self._say(f"{'/metrics':<{ADDRESS}} {text}")
 
     def _say(self, text: str) -> None:
         self._console.print(f"{self._clock.text()}  {text}", markup=False, highlight=False, soft_wrap=True)
@@ -70,7 +74,7 @@ class Screen:
     """For a terminal: one row a letter, the queue depth, the last sentences."""
 
     def __init__(self, console: Console, clock: Clock, fates: Iterable[Fate]) -> None:
-        self._clock, self._fates = clock, list(fates)
+        self._console, self._clock, self._fates = console, clock, list(fates)
         self._sentences: list[str] = []
         self._depth = ""
         self._live = Live(console=console, auto_refresh=False, transient=False)
@@ -84,7 +88,7 @@ class Screen:
         self._live.stop()
 
     def told(self, who: str, what: str) -> None:
-        self._sentences.append(f"{self._clock.text()}  {who}  {what}")
+        self._sentences.append(f"{self._clock.text()}  {who:<{ADDRESS}} {what}")
         self._refresh()
 
     def depth(self, states: dict[str, int]) -> None:
@@ -95,15 +99,18 @@ class Screen:
         self._live.update(self._picture(), refresh=True)
 
     def _picture(self) -> RenderableType:
-        table = Table(title="What becomes of each message", title_justify="left", expand=True)
-        for column in ("to", "the next hop there", "queue id", "tries", "now", "last reply"):
-            table.add_column(column, no_wrap=column in ("queue id", "now"))
+        wide = self._console.width >= WIDE
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        for column in ("to", "its next hop", *(("queue id",) if wide else ()), "try", "now", "last reply"):
+            table.add_column(column, no_wrap=column in ("to", "queue id", "now"))
         for fate in self._fates:
             now = Text(fate.state or "-", STYLES.get(fate.state, ""))
+            name = (fate.name,) if wide else ()
             tries = str(fate.tries or "")
-            table.add_row(fate.letter.recipient, fate.letter.hop, fate.name, tries, now, fate.reply)
-        depth = Text(f"{self._clock.text()}  {self._depth}", "bold")
-        last = (Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._sentences[-KEPT:])
+            table.add_row(fate.letter.recipient, fate.letter.hop, *name, tries, now, fate.reply)
+        depth = Text(f"\n{self._clock.text()}  {self._depth}", "bold")
+        kept = max(1, min(KEPT, self._console.height - OTHERS))
+        last = (Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._sentences[-kept:])
         return Group(table, depth, *last)
 
 

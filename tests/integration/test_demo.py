@@ -47,8 +47,12 @@ def environment(directory: Path) -> Mapping[str, str]:
 
 
 @contextmanager
-def demo(directory: Path, *arguments: str, code: str = "") -> Iterator[subprocess.Popen[str]]:
-    """The process; killed at the end if it still runs. code: what to run before, as Python."""
+def demo(
+    directory: Path, *arguments: str, code: str = "", background: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """The process; killed at the end if it still runs. code: Python to run before. background: as a
+    script's `&` starts it, which ignores SIGINT."""
+    code += "\nimport signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" if background else ""
     start = f"{code}\nimport sys; from relay.cli.main import main; sys.exit(main(['demo', *sys.argv[1:]]))"
     process = subprocess.Popen(
         [sys.executable, "-c", start, *arguments],
@@ -68,12 +72,12 @@ def test_ends_by_itself_with_every_fate_as_expected(tmp_path: Path) -> None:
         text, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, text
     assert re.search(r"ada@quick\.example +accepted and on disk: queued as \w+", text)
-    assert re.search(r"ada@quick\.example +delivered: .* said 250 2\.0\.0 Kept", text)
-    assert len(re.findall(r"ben@busy\.example +kept for another try: .* said 451", text)) == 2
-    assert re.search(r"cleo@strict\.example +given up: .* said 550 5\.1\.1 No such user here", text)
+    assert re.search(r"ada@quick\.example +delivered: 250 2\.0\.0 Kept", text)
+    assert len(re.findall(r"ben@busy\.example +kept for another try: 451", text)) == 2
+    assert re.search(r"cleo@strict\.example +given up: 550 5\.1\.1 No such user", text)
     assert re.search(r"/metrics +relay_queue_messages: .*[1-9]\d* deferred", text)
     assert re.search(r"\n  \| .*cleo@strict\.example", text)
-    assert "All 5 fates as expected" in text
+    assert "All 5 fates as expected (4 and the bounce)" in text
     assert "\x1b" not in text
     assert list(tmp_path.iterdir()) == []
 
@@ -98,19 +102,44 @@ def test_stay_goes_on_until_it_is_interrupted(tmp_path: Path, name: str) -> None
             said += line
             if line.startswith("Next hops:"):
                 break
-        host, port = re.findall(r"--server ([\d.]+):(\d+)", said)[0]
+        host, port = re.findall(r"smtp://([\d.]+):(\d+)", said)[0]
         with smtplib.SMTP(host, int(port)) as client:
             client.sendmail("me@orders.example", ["you@quick.example"], b"Subject: by hand\r\n\r\nhi\r\n")
         for line in process.stdout:
             if "you@quick.example" in line:
                 break
         assert "delivered" in line
-        (url,) = re.findall(r"curl (\S+)", said)
+        (url,) = re.findall(r"curl (http\S+)", said)
         with urllib.request.urlopen(url) as response:
             assert b"relay_queue_messages{" in response.read()
-        (listing,) = re.findall(r"queue +(.*) queue list -c (.*)", said)
-        assert Path(listing[1]).exists()
+        (config,) = re.findall(r"export RELAY_CONFIG=(.*)", said)
+        assert Path(config).exists()
         process.send_signal(signal.Signals[name])
+        rest, _ = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, rest
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("--stay",)])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_background_job_can_be_interrupted(tmp_path: Path, name: str, arguments: tuple[str, ...]) -> None:
+    """A script's `&` leaves SIGINT ignored; amid the story it ends it all the same, with 128 + n."""
+    with demo(tmp_path, *arguments, background=True) as process:
+        assert process.stdout
+        assert any("ben@busy.example" in line for line in process.stdout)
+        process.send_signal(signal.Signals[name])
+        rest, _ = process.communicate(timeout=LONGEST)
+    assert process.returncode == 128 + signal.Signals[name], rest
+    assert "fates as expected" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stay_in_the_background_ends_by_sigint(tmp_path: Path) -> None:
+    """With 0, as in the foreground."""
+    with demo(tmp_path, "--stay", code=QUICK, background=True) as process:
+        assert process.stdout
+        assert any(line.startswith("Next hops:") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, rest
     assert list(tmp_path.iterdir()) == []

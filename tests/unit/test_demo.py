@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import smtplib
 from asyncio import to_thread
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from relay.demo.cast import BOUNCE, CAST, SENDER
 from relay.demo.ending import bounce_words, complaints
+from relay.demo.hints import hints, relay_command
 from relay.demo.scene import configure, records
 from relay.demo.sinks import Mail, Sink
 from relay.demo.tale import Fate, Tale
@@ -188,7 +190,7 @@ def test_the_tale_follows_each_letter() -> None:
     )  # fmt: skip
     assert replace(tale.fates[CLEO.recipient], name="") == Fate(CLEO, "", "bounced", 1, "550 5.1.1 unknown")
     assert (tale.fates[SENDER].name, tale.fates[SENDER].state) == ("", "accepted")
-    assert told[1] == "ben@busy.example: kept for another try: host[127.0.0.1]:1 said 451 4.7.1 later"
+    assert told[1] == "ben@busy.example: kept for another try: 451 4.7.1 later"
     assert told[-1] == "xyz: accepted from <somebody@else.example>, on disk"
     assert tale.metrics.deliveries.values["busy", "deferred"] == 2
 
@@ -215,6 +217,61 @@ def test_lines_and_screen_tell_the_same() -> None:
     assert "\x1b" not in text
     assert "relay_queue_messages: 7 (7 deferred)" in output(terminal)
     assert "250 2.0.0 Kept" in output(terminal)
+
+
+@pytest.mark.parametrize(("width", "named"), [(80, False), (99, False), (100, True), (120, True)])
+def test_the_screen_fits_a_terminal(width: int, named: bool) -> None:
+    """24 lines are enough with the programme above; nothing is cut; queue ids only where there is room."""
+    console = Console(
+        file=io.StringIO(), width=width, height=24, force_terminal=True, force_interactive=True, no_color=True
+    )
+    tale = Tale(Log(), Metrics(["busy", "strict"]), lambda who, what: None)
+    screen = Screen(console, Clock(), tale.fates.values())
+    play_all(tale, screen)
+    screen.open()
+    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", output(console)).splitlines()
+    screen.close()
+    programme, cursor = 5, 1
+    assert len(last) <= 24 - programme - cursor
+    assert max(map(len, last)) <= width
+    text = "\n".join(last)
+    assert "…" not in text and "..." not in text
+    for letter in (*CAST, BOUNCE):
+        assert re.search(rf"^{letter.recipient} +{letter.hop} ", text, re.MULTILINE)
+    assert text.count("550 5.1.1 No such user") == 2  # in its row, and in a sentence
+    assert ("queue id" in text) == named
+
+
+def play_all(tale: Tale, screen: Screen) -> None:
+    """The longest that the table and the sentences can become."""
+    tale.told = screen.told
+    for letter in CAST:
+        tale.received("1k0t9bc3grt", Envelope(SENDER, message_id=f"<demo.{letter.recipient}>"), 10, 1)
+        for refusal in letter.refusals:
+            reply = Reply(int(refusal[:3]), refusal.split()[1], refusal.split(" ", 2)[2])
+            host, verdict = f"host.{letter.domain}[127.0.0.1]:40000", Failed if letter.stubborn else Deferred
+            outcome = verdict(reply, host)
+            tale.attempted(
+                "1k0t9bc3grt", letter.route, SENDER, [(letter.recipient, outcome)], 0.1, (0.0, 0.0, 0.0, 0.0)
+            )
+    tale.dsn("failed", "1k0t9bc3grt", "1k0t9bc3grt")
+
+
+def test_the_hints_fit_and_can_be_pasted(tmp_path: Path) -> None:
+    """Below 80 columns, one next hop a line; the script beside the Python where there is one."""
+    here = tmp_path / "here"
+    python = here / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    plain = relay_command(python, here)
+    assert plain == ".venv/bin/python -m relay"
+    directory = Path("/tmp/relay-demo-12345678")
+    text = hints(plain, "127.0.0.1:40000", "127.0.0.1:40001", directory)
+    assert max(map(len, text.splitlines())) < 80
+    for letter in CAST:
+        assert re.search(rf"^  {letter.domain} +{letter.hop}$", text, re.MULTILINE)
+    python.with_name("relay").touch()
+    assert relay_command(python, here) == ".venv/bin/relay"
+    assert relay_command(python, tmp_path / "elsewhere") == str(python.with_name("relay"))
 
 
 def output(console: Console) -> str:
