@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fakes.clock import FakeClock
-from fakes.delivery import FakeEvents, FakeHop, FakeReporter, FakeResolver, FakeTable
+from fakes.delivery import FakeEvents, FakeHop, FakeReporter, FakeResolver, FakeTable, said
 from fakes.delivery_queue import FakeQueue
 
 from relay.config.model import Config
+from relay.delivery.job import Verdict
 from relay.delivery.scheduler import Scheduler
 from relay.delivery.tools import Bounds
 
@@ -42,6 +43,17 @@ class World:
         """Let everything that needs no time happen."""
         for _ in range(rounds):
             await asyncio.sleep(0)
+
+    async def refuse_the_login_of_one_of(self, messages: int) -> None:
+        """So many messages are on their way when one meets a fault of the route: it wants a login."""
+        self.hop.hold = True
+        for _ in range(messages):
+            self.queue.submit(LANE)
+        await self.settle_down()
+        link = self.hop.busy.pop(0)
+        assert link.job is not None
+        link.job.results[0] = said(451, "authentication required", "mail")
+        link.finish(Verdict(lane="auth"))
 
     async def pass_time(self, seconds: float, step: float = 0.5) -> None:
         for _ in range(int(seconds / step)):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mailqueue import Content, Entry, Filter, Message, Options, Queue, Recipient, Row
+from mailqueue import Content, Entry, Filter, Message, Options, Queue, Recipient, Row, message_name
 
 SMALL = Options(reserve=0, ballast=0)
 
@@ -69,3 +70,18 @@ def leasing(queue: Queue) -> list[Entry]:
 
 async def everything(queue: Queue) -> list[Row]:
     return await queue.search(Filter(), limit=1_000_000)
+
+
+def edit(spool: Path, *statements: str) -> None:
+    """Change the database of a closed spool behind the queue's back."""
+    db = sqlite3.connect(spool / "queue.db")
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()
+
+
+async def filled(spool: Path, *lanes: str) -> list[str]:
+    """A closed spool with a message in each of these lanes; their queue ids."""
+    async with opened(spool) as queue:
+        return [message_name(await queue.accept(message(lane))) for lane in lanes]

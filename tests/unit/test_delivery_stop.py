@@ -8,7 +8,6 @@ from fakes.delivery import FakeTable, refused, said
 from fakes.delivery_world import LANE, World
 
 from relay.config.model import Config
-from relay.delivery.job import Verdict
 
 
 async def test_stop_gives_back_what_is_not_past_the_dot_and_lets_the_rest_finish() -> None:
@@ -143,14 +142,7 @@ async def test_what_is_leased_while_we_stop_is_given_back() -> None:
 
 async def test_stop_reaches_what_a_suspended_lane_still_sends() -> None:
     world = World()
-    world.hop.hold = True
-    for _ in range(3):
-        world.queue.submit(LANE)
-    await world.settle_down()
-    link = world.hop.busy.pop(0)
-    assert link.job is not None
-    link.job.results[0] = said(451, "authentication required", "mail")
-    link.finish(Verdict(lane="auth"))
+    await world.refuse_the_login_of_one_of(3)
     assert world.scheduler.lanes == {}
     assert world.queue.leased > 0
     await asyncio.wait_for(world.scheduler.stop(1.0), 5)

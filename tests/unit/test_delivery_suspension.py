@@ -165,14 +165,7 @@ async def test_an_entry_that_is_old_and_tried_often_enough_expires_with_its_last
 
 async def test_a_route_fault_suspends_the_lane_and_counts_no_attempt() -> None:
     world = World()
-    world.hop.hold = True
-    for _ in range(5):
-        world.queue.submit(LANE)
-    await world.settle_down()
-    link = world.hop.busy.pop(0)
-    assert link.job is not None
-    link.job.results[0] = said(451, "authentication required", "mail")
-    link.finish(Verdict(lane="auth"))
+    await world.refuse_the_login_of_one_of(5)
     assert world.state()["reason"] == "auth"
     world.hop.hold = False
     world.hop.answer(10)

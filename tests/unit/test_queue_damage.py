@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes.spool import SMALL, Recorder, everything, leasing, message, opened
+from fakes.spool import SMALL, Recorder, edit, everything, filled, leasing, message, opened
 
 from mailqueue import (
     Filter,
@@ -17,21 +17,6 @@ from mailqueue import (
     durable,
     message_name,
 )
-
-
-def edit(spool: Path, *statements: str) -> None:
-    """Change the database of a closed spool behind the queue's back."""
-    db = sqlite3.connect(spool / "queue.db")
-    for statement in statements:
-        db.execute(statement)
-    db.commit()
-    db.close()
-
-
-async def filled(spool: Path, *lanes: str) -> list[str]:
-    """A closed spool with a message in each of these lanes; their queue ids."""
-    async with opened(spool) as queue:
-        return [message_name(await queue.accept(message(lane))) for lane in lanes]
 
 
 def scribble(path: Path, start: int, length: int = 200) -> None:

@@ -6,13 +6,12 @@ import asyncio
 import errno
 import os
 import shutil
-import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 from fakes.clock import FakeClock
-from fakes.spool import SMALL, Recorder, everything, leasing, message, opened
+from fakes.spool import SMALL, Recorder, edit, everything, filled, leasing, message, opened
 
 from mailqueue import (
     Filter,
@@ -33,21 +32,6 @@ def image(spool: Path) -> Path:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(spool, copy)
     return copy
-
-
-def edit(spool: Path, *statements: str) -> None:
-    """Change the database of a closed spool behind the queue's back."""
-    db = sqlite3.connect(spool / "queue.db")
-    for statement in statements:
-        db.execute(statement)
-    db.commit()
-    db.close()
-
-
-async def filled(spool: Path, *lanes: str) -> list[str]:
-    """A closed spool with a message in each of these lanes; their queue ids."""
-    async with opened(spool) as queue:
-        return [message_name(await queue.accept(message(lane))) for lane in lanes]
 
 
 # --- ownership and format
