@@ -1,0 +1,24 @@
+"""Who is let in: exactly as many as the limits say (promise 7)."""
+
+from __future__ import annotations
+
+from relay.front.admission import Admission
+
+
+def test_exactly_as_many_as_the_limit() -> None:
+    """The last place is given, the next one is not, and a place that is given back is given again."""
+    admission: Admission[str] = Admission(3, 3, 1000)
+    assert [admission.admit(f"session {n}", f"192.0.2.{n}") for n in range(4)] == ["", "", "", "sessions"]
+    assert len(admission) == 3
+    assert admission.release("session 1")
+    assert not admission.release("session 1")
+    assert admission.admit("session 5", "192.0.2.5") == ""
+
+
+def test_exactly_as_many_of_one_client() -> None:
+    """Counted by address; others are not concerned."""
+    admission: Admission[str] = Admission(10, 2, 1000)
+    assert [admission.admit(f"session {n}", "192.0.2.1") for n in range(3)] == ["", "", "sessions_per_client"]
+    assert admission.admit("other", "192.0.2.2") == ""
+    assert admission.release("session 0")
+    assert admission.admit("session 4", "192.0.2.1") == ""
