@@ -58,8 +58,3 @@ _KNOWN = frozenset(_META)
 _decode = json.JSONDecoder().decode
 _KEYS = tuple(f'"{name}":' for name in _META)
 _values = attrgetter(*_META)
-
-
-def domain_of(address: str) -> str:
-    """The domain of an address in lower case; "" when it has none. `[...]` literals too."""
-    return address.rpartition("@")[2].lower() if "@" in address else ""

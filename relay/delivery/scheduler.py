@@ -91,7 +91,6 @@ class Scheduler:
         tools.table, tools.dialer.resolver = table, resolver
         tools.settling.retry = config.retry
         tools.settling.reporter.renew(config, table)
-        tools.pool.limit = config.delivery.connections
         for lane in list(self.lanes.values()):
             lane.renew(table.policy(lane.name))
         self.suspended.hasten()

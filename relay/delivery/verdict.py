@@ -44,12 +44,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """outcome: of the recipients concerned; elsewhere, lane: as in Row; close: the connection is done for."""
+    """outcome: of the recipients concerned; elsewhere, lane: as in Row."""
 
     outcome: Outcome
     elsewhere: bool = False
     lane: str = ""
-    close: bool = False
 
 
 REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
@@ -117,7 +116,7 @@ def on_reply(stage: str, code: int, text: str, host: str = "") -> Ruling:
     row = REPLIES.get((stage, code // 100))
     if row is None:
         return on_trouble(stage, Trouble.NONSENSE, f"unexpected reply: {code} {text}", host)
-    return _rule(row, reply_with(code, text, row.enhanced), stage, host, close=code == 421)
+    return _rule(row, reply_with(code, text, row.enhanced), stage, host)
 
 
 def on_too_many(code: int, text: str, host: str = "") -> Ruling:
@@ -128,7 +127,7 @@ def on_too_many(code: int, text: str, host: str = "") -> Ruling:
 def on_trouble(stage: str, trouble: Trouble, text: str, host: str = "") -> Ruling:
     """No reply at a stage ("connect" to "dot"); text says what happened. After the dot it is ambiguous."""
     row = (NONSENSE if trouble is Trouble.NONSENSE else TROUBLE)[stage]
-    return _rule(row, Reply(0, row.enhanced, text), stage, host, close=True)
+    return _rule(row, Reply(0, row.enhanced, text), stage, host)
 
 
 def on_lacking(capability: Capability, text: str, host: str) -> Ruling:
@@ -187,10 +186,10 @@ def reply_with(code: int, text: str, default: str) -> Reply:
     return Reply(code, enhanced, "\n".join(line.removeprefix(enhanced).strip() for line in lines))
 
 
-def _rule(row: Row, reply: Reply, stage: str, host: str, *, close: bool = False) -> Ruling:
+def _rule(row: Row, reply: Reply, stage: str, host: str) -> Ruling:
     outcome: Outcome
     if row.enhanced[0] == "5":
         outcome = Failed(reply, host, stage)
     else:
         outcome = Deferred(reply, host, stage, row.ambiguous)
-    return Ruling(outcome, row.elsewhere, row.lane, close)
+    return Ruling(outcome, row.elsewhere, row.lane)

@@ -19,7 +19,7 @@ from relay.config.model import Config
 from relay.delivery.attempt import Conclusion
 from relay.delivery.job import Job, Verdict
 from relay.delivery.opening import OpenFailed
-from relay.envelope import Envelope, domain_of
+from relay.envelope import Envelope
 from relay.observe.events import Events
 from relay.outcome import Deferred, Delivered, Failed, Outcome
 from relay.reply import Reply
@@ -184,7 +184,7 @@ class FakeTable:
         self.capture: Path | None = None
 
     def lane(self, sender: str, recipient: str) -> str:
-        domain = domain_of(recipient)
+        domain = recipient.rpartition("@")[2].lower()
         return self.routes.get(domain, f"mx:{domain}")
 
     def policy(self, lane: str) -> LanePolicy | None:

@@ -23,7 +23,6 @@ class Expected:
     enhanced: str
     elsewhere: bool = False
     lane: str = ""
-    close: bool = False
     ambiguous: bool = False
 
 
@@ -31,7 +30,7 @@ D, F = Deferred, Failed
 NEXT = True
 
 REPLIES = {  # (stage, code, text) -> expected
-    ("greeting", 421, "busy"): Expected(D, "4.3.2", NEXT, "greeting", close=True),
+    ("greeting", 421, "busy"): Expected(D, "4.3.2", NEXT, "greeting"),
     ("greeting", 450, "busy"): Expected(D, "4.3.2", NEXT, "greeting"),
     ("greeting", 554, "no service"): Expected(D, "4.3.2", NEXT, "greeting"),
     ("ehlo", 450, "not now"): Expected(D, "4.3.2", NEXT, "greeting"),
@@ -56,42 +55,42 @@ REPLIES = {  # (stage, code, text) -> expected
     ("data", 554, "no"): Expected(F, "5.0.0"),
     ("dot", 452, "4.3.1 no space"): Expected(D, "4.3.1"),
     ("dot", 554, "5.7.1 spam"): Expected(F, "5.7.1"),
-    ("mail", 421, "4.3.2 closing"): Expected(D, "4.3.2", NEXT, close=True),
-    ("rcpt", 421, "closing"): Expected(D, "4.0.0", NEXT, close=True),
-    ("data", 421, "closing"): Expected(D, "4.0.0", close=True),
-    ("dot", 421, "closing"): Expected(D, "4.0.0", close=True),
+    ("mail", 421, "4.3.2 closing"): Expected(D, "4.3.2", NEXT),
+    ("rcpt", 421, "closing"): Expected(D, "4.0.0", NEXT),
+    ("data", 421, "closing"): Expected(D, "4.0.0"),
+    ("dot", 421, "closing"): Expected(D, "4.0.0"),
     # the enhanced code of a peer counts only when its class is that of the verdict
     ("rcpt", 450, "5.1.1 unknown"): Expected(D, "4.0.0", NEXT),
     ("rcpt", 550, "4.2.0 greylisted"): Expected(F, "5.0.0"),
     ("greeting", 554, "5.7.1 go away"): Expected(D, "4.3.2", NEXT, "greeting"),
     # a code outside 2-5, or in the wrong place, is as 4yz there, and the connection is closed
-    ("greeting", 250, "hello"): Expected(D, "4.3.2", NEXT, "greeting", close=True),
-    ("ehlo", 199, "hello"): Expected(D, "4.3.2", NEXT, "greeting", close=True),
-    ("starttls", 600, "hello"): Expected(D, "4.7.4", NEXT, "tls", close=True),
-    ("auth", 700, "hello"): Expected(D, "4.7.0", NEXT, "auth", close=True),
-    ("mail", 354, "go ahead"): Expected(D, "4.5.0", NEXT, close=True),
-    ("rcpt", 650, "what"): Expected(D, "4.5.0", NEXT, close=True),
-    ("data", 250, "thanks"): Expected(D, "4.5.0", close=True),
-    ("dot", 354, "more"): Expected(D, "4.5.0", close=True, ambiguous=True),
+    ("greeting", 250, "hello"): Expected(D, "4.3.2", NEXT, "greeting"),
+    ("ehlo", 199, "hello"): Expected(D, "4.3.2", NEXT, "greeting"),
+    ("starttls", 600, "hello"): Expected(D, "4.7.4", NEXT, "tls"),
+    ("auth", 700, "hello"): Expected(D, "4.7.0", NEXT, "auth"),
+    ("mail", 354, "go ahead"): Expected(D, "4.5.0", NEXT),
+    ("rcpt", 650, "what"): Expected(D, "4.5.0", NEXT),
+    ("data", 250, "thanks"): Expected(D, "4.5.0"),
+    ("dot", 354, "more"): Expected(D, "4.5.0", ambiguous=True),
 }
 
 TROUBLES = {  # (stage, trouble) -> expected
-    ("connect", Trouble.REFUSED): Expected(D, "4.4.1", NEXT, "connect", close=True),
-    ("connect", Trouble.TIMEOUT): Expected(D, "4.4.1", NEXT, "connect", close=True),
-    ("greeting", Trouble.EOF): Expected(D, "4.4.1", NEXT, "greeting", close=True),
-    ("greeting", Trouble.TIMEOUT): Expected(D, "4.4.1", NEXT, "greeting", close=True),
-    ("ehlo", Trouble.RESET): Expected(D, "4.4.1", NEXT, "greeting", close=True),
-    ("starttls", Trouble.TLS): Expected(D, "4.7.5", NEXT, "tls", close=True),
-    ("auth", Trouble.EOF): Expected(D, "4.7.0", NEXT, "auth", close=True),
-    ("mail", Trouble.EOF): Expected(D, "4.4.2", NEXT, close=True),
-    ("rcpt", Trouble.TIMEOUT): Expected(D, "4.4.2", NEXT, close=True),
-    ("data", Trouble.RESET): Expected(D, "4.4.2", close=True),
-    ("dot", Trouble.EOF): Expected(D, "4.4.2", close=True, ambiguous=True),
-    ("dot", Trouble.TIMEOUT): Expected(D, "4.4.2", close=True, ambiguous=True),
-    ("dot", Trouble.RESET): Expected(D, "4.4.2", close=True, ambiguous=True),
-    ("greeting", Trouble.NONSENSE): Expected(D, "4.3.2", NEXT, "greeting", close=True),
-    ("mail", Trouble.NONSENSE): Expected(D, "4.5.0", NEXT, close=True),
-    ("data", Trouble.NONSENSE): Expected(D, "4.5.0", close=True),
+    ("connect", Trouble.REFUSED): Expected(D, "4.4.1", NEXT, "connect"),
+    ("connect", Trouble.TIMEOUT): Expected(D, "4.4.1", NEXT, "connect"),
+    ("greeting", Trouble.EOF): Expected(D, "4.4.1", NEXT, "greeting"),
+    ("greeting", Trouble.TIMEOUT): Expected(D, "4.4.1", NEXT, "greeting"),
+    ("ehlo", Trouble.RESET): Expected(D, "4.4.1", NEXT, "greeting"),
+    ("starttls", Trouble.TLS): Expected(D, "4.7.5", NEXT, "tls"),
+    ("auth", Trouble.EOF): Expected(D, "4.7.0", NEXT, "auth"),
+    ("mail", Trouble.EOF): Expected(D, "4.4.2", NEXT),
+    ("rcpt", Trouble.TIMEOUT): Expected(D, "4.4.2", NEXT),
+    ("data", Trouble.RESET): Expected(D, "4.4.2"),
+    ("dot", Trouble.EOF): Expected(D, "4.4.2", ambiguous=True),
+    ("dot", Trouble.TIMEOUT): Expected(D, "4.4.2", ambiguous=True),
+    ("dot", Trouble.RESET): Expected(D, "4.4.2", ambiguous=True),
+    ("greeting", Trouble.NONSENSE): Expected(D, "4.3.2", NEXT, "greeting"),
+    ("mail", Trouble.NONSENSE): Expected(D, "4.5.0", NEXT),
+    ("data", Trouble.NONSENSE): Expected(D, "4.5.0"),
 }
 
 
@@ -100,9 +99,7 @@ def facts(ruling: Ruling) -> Expected:
     outcome = ruling.outcome
     assert isinstance(outcome, Deferred | Failed)
     ambiguous = isinstance(outcome, Deferred) and outcome.ambiguous
-    return Expected(
-        type(outcome), outcome.reply.enhanced, ruling.elsewhere, ruling.lane, ruling.close, ambiguous
-    )
+    return Expected(type(outcome), outcome.reply.enhanced, ruling.elsewhere, ruling.lane, ambiguous)
 
 
 @pytest.mark.parametrize(("stage", "code", "text"), REPLIES)
