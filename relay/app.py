@@ -172,7 +172,6 @@ class App:
         self.config, self.table, self.resolver = kept, table, resolver
         self.events.metrics.configure(route_names(config), [item.address for item in self.config.listeners])
         self.events.log.configure(style=config.log.format, level=config.log.level)
-        self.reports.renew(self.config, self.table)
         self.scheduler.reload(self.config, self.table, self.resolver)
         self._admission.sessions = config.limits.sessions
         self._admission.sessions_per_client = config.limits.sessions_per_client
