@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from relay.config.checks import warnings
+from relay.config.cautions import warnings
 from relay.config.load import load
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors

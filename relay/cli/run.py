@@ -20,7 +20,7 @@ from mailqueue.errors import QueueError, SpoolLocked
 from relay.app import App, StartFailed
 from relay.cli import exits
 from relay.cli.supervision import Supervision
-from relay.config.checks import warnings
+from relay.config.cautions import warnings
 from relay.config.load import load
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv6Network, ip_address, ip_network
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from relay.routing.domain import to_ascii
 from relay.routing.pattern import parse_pattern
@@ -97,8 +98,9 @@ def check_via_item(text: str) -> str:
 
 def _refuse_login(text: str) -> None:
     if "@" in text and not text.startswith("capture:"):
+        host = text.rpartition("@")[2]
         raise ValueError(
-            f"{text!r}: logging in is not available in this version; write {text.rpartition('@')[2]}"
+            f"{host!r}: a next hop holds no user name or password; write {host}, username: and password_file:"
         )
 
 
@@ -214,3 +216,33 @@ def check_mailbox(text: str) -> str:
     if text and (len(local.encode()) > 64 or not _ATOM.fullmatch(local)):
         raise ValueError(f"{text!r} is not an address; write it as ops@example.com")
     return f"{local}@{check_domain(domain)}" if text else text
+
+
+def check_token_url(text: str) -> str:
+    """Where OAuth tokens come from: https, or http on this machine."""
+    url = urlsplit(text)
+    host = url.hostname or ""
+    local = host == "localhost" or (is_ip(host) and ip_address(host).is_loopback)
+    if not host or url.scheme not in ("https", "http") or (url.scheme == "http" and not local):
+        raise ValueError(f"{text!r} would not keep a secret; write it as https://login.example.com/token")
+    return text
+
+
+def check_rewrite_from(text: str) -> str:
+    """rewrite.from: an address, "@domain", or either with "*" in it; as written."""
+    _, at, domain = text.rpartition("@")
+    if not at or not domain or any(character.isspace() or character in '<>,;"' for character in text):
+        raise ValueError(
+            f"{text!r} fits no address; write it as root@host.example, @host.example or root@*.local"
+        )
+    return text
+
+
+def check_rewrite_to(text: str) -> str:
+    """rewrite.to: an address, or "@domain" to keep what stands before the "@"; as written."""
+    local, at, domain = text.rpartition("@")
+    if not at or not domain:
+        raise ValueError(f"{text!r} is not an address; write it as ops@example.com or @example.com")
+    if not local:
+        return f"@{check_domain(domain)}"
+    return check_mailbox(text)

@@ -29,8 +29,7 @@ def explain(errors: ValidationError, raw: Callable[[Path], str | None]) -> list[
     found = []
     for error in errors.errors(include_url=False):
         path = _without_tags(error["loc"])
-        unknown = error["type"] == "extra_forbidden" and not _later(path)
-        found.append(Found(path, _text(error, path, raw(path)), unknown))
+        found.append(Found(path, _text(error, path, raw(path)), error["type"] == "extra_forbidden"))
     return found
 
 
@@ -91,6 +90,8 @@ def _range(path: Path) -> str:
 
 
 def _text_wanted(value: Any, path: Path, raw: str | None) -> str:
+    if path[-1] in schema.SECRETS and not isinstance(value, Mapping | list | tuple):
+        return "not a text; write it in quotes"  # a secret is never repeated
     if isinstance(value, Mapping | list | tuple):
         return f"{_shown(value)} where one text is wanted; write {_example(path)}"
     if value is None:
@@ -132,7 +133,17 @@ def _section_wanted(value: Any, path: Path) -> str:
     return f"{_shown(value)} where keys are wanted; write key: value below it (keys: {keys})"
 
 
+def _missing(_: Any, path: Path) -> str:
+    return f"a key that must be there; write {path[-1]}: with a value"
+
+
+def _truth_wanted(value: Any, _: Path) -> str:
+    return f"{_shown(value)} is neither true nor false; write true or false, without quotes"
+
+
 _SHAPES = {
+    "missing": _missing,
+    "bool_type": _truth_wanted,
     "int_type": _whole_wanted,
     "float_type": _number_wanted,
     "finite_number": _number_wanted,
@@ -149,17 +160,10 @@ def _example(path: Path) -> str:
     return f"it as {field.default}"
 
 
-def _later(path: Path) -> bool:
-    """True for a key that only a later version has."""
-    return path[-1] in schema.LATER.get(schema.section_at(path[:-1]) or model.Config, ())
-
-
 def unknown_key(path: Path) -> str:
     """The nearest right key, or where it belongs, or the keys there are."""
     section, key = schema.section_at(path[:-1]) or model.Config, str(path[-1])
     names = list(schema.fields_of(section))
-    if _later(path):
-        return "not available in this version; remove it"
     if key in schema.ELSEWHERE:
         return f"unknown key; write {schema.ELSEWHERE[key]}"
     near = difflib.get_close_matches(key.lower().replace("-", "_"), names, 1, 0.65)

@@ -1,31 +1,22 @@
-"""What no single key can say: conflicts between keys (`findings`), and what is odd but legal (`warnings`)."""
+"""What no single key can say: conflicts between keys. What is odd but legal stands in cautions.py."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path as FilePath
 
 from relay.config.address import is_ip, parse_endpoint
+from relay.config.finding import Finding
+from relay.config.logins import logins
 from relay.config.model import Config, Route
 from relay.config.problem import Path
-from relay.config.schema import LATER_LISTENER
 from relay.config.units import format_duration
 from relay.routing.via import Via, parse_via
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """path: where it is reported; also: the other keys it depends on."""
-
-    path: Path
-    text: str
-    also: tuple[Path, ...] = ()
 
 
 def findings(config: Config) -> Iterator[Finding]:
@@ -34,14 +25,30 @@ def findings(config: Config) -> Iterator[Finding]:
         yield from check(config)
 
 
-def _later(config: Config) -> Iterator[Finding]:
+def _listeners(config: Config) -> Iterator[Finding]:
+    """TLS needs a certificate, AUTH needs users and, unless said otherwise, TLS."""
     for place, listener in enumerate(config.listeners):
-        for key, values in LATER_LISTENER.items():
-            value = getattr(listener, key)
-            if value in values:
-                yield Finding(
-                    ("listeners", place, key), f"{value} is not available in this version; write off"
-                )
+        path: Path = ("listeners", place)
+        if listener.tls != "off" and not config.tls.certificate:
+            text = f"{listener.tls} without a certificate; write tls: {{certificate: ..., key: ...}}"
+            yield Finding((*path, "tls"), text, (("tls",),))
+        if listener.auth == "off":
+            continue
+        if not config.users_file:
+            text = (
+                f"{listener.auth} without users; write users_file: /etc/relay/users (relay user add makes it)"
+            )
+            yield Finding((*path, "auth"), text, (("users_file",),))
+        if listener.tls == "off" and listener.auth_over == "tls":
+            text = "passwords would pass in clear; write tls: starttls, or auth_over: clear if that is meant"
+            yield Finding((*path, "auth"), text, ((*path, "tls"), (*path, "auth_over")))
+
+
+def _certificate(config: Config) -> Iterator[Finding]:
+    tls = config.tls
+    if bool(tls.certificate) != bool(tls.key):
+        lacking = "key" if tls.certificate else "certificate"
+        yield Finding(("tls",), f"a certificate and its key go together; write {lacking}: as well")
 
 
 def _sockets(config: Config) -> Iterator[Finding]:
@@ -77,13 +84,14 @@ def _paths(config: Config) -> Iterator[Finding]:
     elif config.spool == FilePath("/"):
         yield Finding(("spool",), "the root directory is no spool; write a directory of its own")
     for place, route in enumerate(config.routes):
-        directory = _capture(route)
+        directory = captured(route)
         if directory and (directory == config.spool or config.spool in directory.parents):
             text = f"{directory} lies in the spool; write a directory outside {config.spool}"
             yield Finding(("routes", place, "via"), text, (("spool",),))
 
 
-def _capture(route: Route) -> FilePath | None:
+def captured(route: Route) -> FilePath | None:
+    """The directory of a route that sends nothing."""
     if isinstance(route.via, str) and route.via.startswith("capture:"):
         return FilePath(route.via.removeprefix("capture:"))
     return None
@@ -172,7 +180,9 @@ def _delivery(config: Config) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
-    _later,
+    _listeners,
+    _certificate,
+    logins,
     _sockets,
     _paths,
     _circles,
@@ -180,61 +190,4 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _retry,
     _limits,
     _delivery,
-)
-
-
-def warnings(config: Config) -> list[str]:
-    """What is allowed and probably not meant, one line each."""
-    return [text for check in _WARNINGS for text in check(config)]
-
-
-def _warn_name(config: Config) -> Iterator[str]:
-    if config.hostname.endswith(".localdomain"):
-        text = f"hostname: this machine has no full name, so the relay calls itself {config.hostname}"
-        yield f"{text}; write hostname: with the name other servers know it by"
-
-
-def _warn_access(config: Config) -> Iterator[str]:
-    networks = [ip_network(text) for text in config.trusted_networks]
-    for network in networks:
-        if network.prefixlen < (8 if network.version == 4 else 16) and not network.is_private:
-            yield f"trusted_networks: {network} lets a large part of the internet relay through this machine"
-    hosts = [parse_endpoint(listener.address)[0] for listener in config.listeners]
-    outside = [host for host in hosts if is_ip(host) and not ip_address(host).is_loopback]
-    if outside and all(network.is_loopback for network in networks):
-        text = f"trusted_networks: a listener is open on {outside[0]}, and only this machine may relay"
-        yield f"{text}; add the networks of your services"
-    admin = parse_endpoint(config.admin.address)[0]
-    if is_ip(admin) and not ip_address(admin).is_loopback:
-        yield f"admin.address: everybody who reaches {config.admin.address} can read it; there is no password"
-
-
-def _warn_routes(config: Config) -> Iterator[str]:
-    for place, route in enumerate(config.routes):
-        if _capture(route):
-            yield f"routes.{place}: mail of {route.name!r} is written to files and sent to nobody"
-    everything = next(
-        (at for at, each in enumerate(config.routes) if each.to is None and each.from_ is None), None
-    )
-    if everything is not None and everything + 1 < len(config.routes):
-        yield f"routes.{everything + 1}: never used, as routes.{everything} takes all mail; put that one last"
-
-
-def _warn_limits(config: Config) -> Iterator[str]:
-    limits, retry = config.limits, config.retry
-    if limits.sessions_per_client > limits.sessions:
-        yield f"limits.sessions_per_client: over limits.sessions ({limits.sessions}), so it limits nothing"
-    if limits.recipients < 100:  # RFC 5321 section 4.5.3.1.8
-        yield "limits.recipients: under 100, which every server should take (RFC 5321)"
-    if limits.message_size < 65536:  # RFC 5321 section 4.5.3.1.7
-        yield "limits.message_size: under 64KiB, which every server should take (RFC 5321)"
-    if retry.give_up < sum(retry.schedule):
-        yield f"retry.give_up: {format_duration(retry.give_up)} ends before the schedule is used up"
-
-
-_WARNINGS: tuple[Callable[[Config], Iterator[str]], ...] = (
-    _warn_name,
-    _warn_access,
-    _warn_routes,
-    _warn_limits,
 )

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SecretStr,
     Strict,
     Tag,
     ValidationInfo,
@@ -25,12 +26,15 @@ from pydantic import (
 )
 
 from relay.config import address
-from relay.config.units import parse_duration, parse_size
+from relay.config.units import check_rate, parse_duration, parse_size
 
 TlsPolicy = Literal["none", "opportunistic", "require", "verify"]
 Network = Annotated[str, AfterValidator(address.check_network)]
 Endpoint = Annotated[str, AfterValidator(address.check_endpoint)]
 Ip = Annotated[str, AfterValidator(address.check_ip)]
+Domain = Annotated[str, AfterValidator(address.check_domain)]
+Rate = Annotated[str, AfterValidator(check_rate)]
+Truth = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 
@@ -105,13 +109,44 @@ class Listener(Section):
     address: Endpoint = "127.0.0.1:2525"
     tls: Literal["off", "starttls", "implicit"] = "off"
     auth: Literal["off", "optional", "required"] = "off"
+    auth_over: Literal["tls", "clear"] = "tls"  # clear: passwords may pass without TLS
+    proxy_from: tuple[Network, ...] = ()  # peers that begin with the PROXY protocol, and must
+
+
+class Tls(Section):
+    """What the listeners show to clients: PEM files."""
+
+    certificate: Path | None = None  # with the chain
+    key: Path | None = None
+
+
+class Oauth(Section):
+    """How XOAUTH2 gets its token: by the refresh token where there is one, else as the client itself."""
+
+    token_url: Annotated[str, AfterValidator(address.check_token_url)]
+    client_id: str
+    client_secret: SecretStr | None = None
+    client_secret_file: Path | None = None
+    refresh_token: SecretStr | None = None
+    refresh_token_file: Path | None = None
+    scope: str = ""
+
+
+class Rewrite(Section):
+    """One rule for envelope senders; the first that fits wins. header: the From header's address as well."""
+
+    from_: Annotated[str, AfterValidator(address.check_rewrite_from)] = Field(validation_alias="from")
+    to: Annotated[str, AfterValidator(address.check_rewrite_to)]
+    header: Truth = False
 
 
 class Lane(Section):
     """What a route and `mx:` have in common."""
 
     tls: TlsPolicy = "opportunistic"
+    ca_file: Path | None = None  # verify: what signs the next hops' certificates, instead of the system's
     concurrency: Whole = Field(default=20, ge=1, le=1000)
+    rate: Rate | None = None  # messages: in all of a route, to each domain of mx
     messages_per_connection: Whole = Field(default=100, ge=1, le=1_000_000)
 
 
@@ -128,6 +163,19 @@ class Route(Lane):
         default=None, validation_alias="from"
     )
     via: ViaValue = "mx"
+    connections: Whole | None = Field(default=None, ge=1, le=100_000)  # over all its domains (via: mx)
+    username: str = ""
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    oauth: Oauth | None = None
+    login_over: Literal["verified", "encrypted", "clear"] = "verified"
+
+    @model_validator(mode="after")
+    def _verify_before_login(self) -> Route:
+        """Who logs in wants to know to whom, unless `tls` says otherwise."""
+        if self.username and "tls" not in self.model_fields_set:
+            object.__setattr__(self, "tls", "verify")
+        return self
 
 
 class Dns(Section):
@@ -177,9 +225,13 @@ class Log(Section):
 class Config(Section):
     hostname: Annotated[str, AfterValidator(address.check_hostname)] = ""  # filled in by the loader
     spool: Path = Path("/var/spool/relay")
+    allow_volatile_spool: Truth = False  # on a file system that a restart may empty
     listeners: Annotated[tuple[Listener, ...], AfterValidator(_some)] = (Listener(),)
+    tls: Tls = Tls()
+    users_file: Path | None = None
     trusted_networks: tuple[Network, ...] = ("127.0.0.0/8", "::1")
-    origin: Annotated[str, AfterValidator(address.check_domain)] = ""
+    origin: Domain = ""
+    rewrite: tuple[Rewrite, ...] = ()
     postmaster: Annotated[str, AfterValidator(address.check_mailbox)] = ""
     routes: tuple[Route, ...] = ()
     mx: Mx = Mx()

@@ -1,8 +1,9 @@
-"""Questions about the model: which keys stand where, which are left for a later version."""
+"""Questions about the model: which keys stand where, which have another name elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -10,13 +11,7 @@ from pydantic.fields import FieldInfo
 from relay.config import model
 from relay.config.problem import Path
 
-# Keys of the outside surface that this version does not have yet: refused, never silently taken.
-LATER: dict[type[model.Section], tuple[str, ...]] = {
-    model.Config: ("tls", "users_file"),
-    model.Route: ("username", "password", "password_file", "rate"),
-    model.Mx: ("username", "password", "password_file", "rate"),
-}
-LATER_LISTENER = {"tls": ("starttls", "implicit"), "auth": ("optional", "required")}
+SECRETS = frozenset({"password", "client_secret", "refresh_token"})
 
 # What other mail servers call it.
 ELSEWHERE = {
@@ -35,6 +30,16 @@ ELSEWHERE = {
     "maximal_queue_lifetime": "retry.give_up",
     "delay_warning_time": "retry.warn_after",
     "smtpd_recipient_limit": "limits.recipients",
+    "smtpd_tls_cert_file": "tls.certificate",
+    "smtpd_tls_key_file": "tls.key",
+    "smtp_tls_security_level": "tls in routes and mx",
+    "smtp_tls_CAfile": "ca_file in routes and mx",
+    "smtp_sasl_password_maps": "routes with username: and password_file:",
+    "smtpd_upstream_proxy_protocol": "listeners with proxy_from:",
+    "sender_canonical_maps": "rewrite",
+    "smtp_destination_rate_delay": "rate in routes and mx",
+    "ratelimit": "rate",
+    "user": "username",
 }
 
 
@@ -56,8 +61,8 @@ def section_at(path: Path) -> type[model.Section] | None:
 
 
 def _section_in(annotation: Any) -> type[model.Section] | None:
-    """Mx -> Mx, tuple[Route, ...] -> Route, str -> None."""
-    if get_origin(annotation) is tuple:
+    """Mx -> Mx, tuple[Route, ...] -> Route, Oauth | None -> Oauth, str -> None."""
+    if get_origin(annotation) in (tuple, UnionType):
         annotation = get_args(annotation)[0]
     return annotation if isinstance(annotation, type) and issubclass(annotation, model.Section) else None
 

@@ -1,6 +1,7 @@
-"""Durations and sizes as people write them, and back.
+"""Durations, sizes and rates as people write them, and back.
 
-Durations are seconds (float), sizes are octets (int). ValueError messages end by saying what to write.
+Durations are seconds (float), sizes are octets (int), rates are so many in so many seconds. ValueError
+messages end by saying what to write.
 """
 
 from __future__ import annotations
@@ -17,6 +18,17 @@ _OCTETS = {"": 1, "b": 1} | {
     for power, letter in enumerate("kmgt", start=1)
     for suffix, base in (("b", 1000), ("ib", 1024))
 }
+_PERIODS = {
+    word: seconds
+    for words, seconds in (
+        ("s sec second", 1.0),
+        ("m min minute", 60.0),
+        ("h hour", 3600.0),
+        ("d day", 86400.0),
+    )
+    for word in words.split()
+}
+_RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*([a-z]+)")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 
 
@@ -71,6 +83,20 @@ def _size_advice(text: str, match: re.Match[str] | None) -> str:
         letter = match[2].upper()
         return f"{text!r} does not say which unit it means; write {match[1]}{letter}iB or {match[1]}{letter}B"
     return f"{text!r} is not a size; write it as 4096, 512KiB, 50MiB or 1GiB"
+
+
+def parse_rate(text: str) -> tuple[int, float]:
+    """ "30/min", "10/s", "10000/d" -> how many, in how many seconds."""
+    match = _RATE.fullmatch(text.strip().lower())
+    if not match or match[2] not in _PERIODS:
+        raise ValueError(f"{text!r} is not a rate; write it as 10/s, 30/min, 1000/h or 10000/d")
+    return int(match[1]), _PERIODS[match[2]]
+
+
+def check_rate(text: str) -> str:
+    """A rate, as written."""
+    parse_rate(text)
+    return text
 
 
 def format_duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.config import schema
-from relay.config.checks import warnings
+from relay.config.cautions import warnings
 from relay.config.document import plain_scalar, read
 from relay.config.load import load, own_name
 from relay.config.model import Admin, Config, Limits, Listener, Mx, Retry, Route
@@ -58,7 +58,7 @@ delivery: {ip: 4, source_address: 192.0.2.7}
 shutdown_timeout: 0
 """,
     )
-    assert tuple(config.listeners[0].model_dump().values()) == ("[::1]:2525", "off", "off")
+    assert config.listeners[0] == Listener(address="[::1]:2525", tls="off", auth="off")
     assert [route.name for route in config.routes] == ["no", "2", "3"]
     assert config.routes[0].via == ("smtp.example.net:587",)
     assert config.routes[1].via == "capture:/var/tmp/mail"
