@@ -14,7 +14,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from relay.delivery.scheduler import Scheduler
 from relay.front.admission import Admission
 from relay.front.channel import Channel
 from relay.front.listener import Listener, stop_listeners
+from relay.front.rewrite import Rewriter
 from relay.front.service import Service
 from relay.observe.events import Events
 from relay.observe.lag import LoopLag
@@ -88,7 +89,7 @@ class App:
         commands = Commands(
             self.queue,
             lane_state=self.scheduler.lane_state,
-            explain=lambda recipient, sender: describe(self.table, self.resolver, recipient, sender),
+            explain=self._explain,
             facts=self._facts,
             changed=self._changed,
         )
@@ -137,6 +138,10 @@ class App:
             "sessions": len(self._admission),
             "not_ready": self.health.ready(),
         }
+
+    def _explain(self, recipient: str, sender: str) -> Awaitable[dict[str, Any]]:
+        rewriter = Rewriter(self.config.rewrite)
+        return describe(self.table, self.resolver, recipient, sender, rewriter.sender)
 
     def _changed(self, action: str, entries: int, text: str) -> None:
         """An operator did something. Who says "retry" means the next hops in trouble as well."""

@@ -33,6 +33,7 @@ class Envelope:
     listener: str = ""
     login: str = ""  # the authenticated user, "" without AUTH
     message_id: str = ""  # for logs and search; "" when the header has none
+    original: str = ""  # the sender as the client gave it, where `rewrite:` put another in its place
     dsn: str = ""  # "" for ordinary mail; "failed", "delayed", "delivered", "relayed" for a report of ours
 
     def pack(self) -> bytes:

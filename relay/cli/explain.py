@@ -23,16 +23,23 @@ def run(args: argparse.Namespace) -> int:
     """Asks the daemon; without one, the configuration and DNS."""
     sender = "" if args.sender == "<>" else args.sender
     config = None if args.spool else configuration(args.config)
-    if "@" not in args.address:
-        if config is None:
-            raise Trouble(f"{args.address!r} is not an address", DATA)
-        args.address = f"{args.address}@{config.origin or config.hostname}"  # as the front completes it
+    args.address = _completed(args.address, config)
+    sender = _completed(sender, config) if sender else ""
     facts = _facts(config, args, sender)
     if args.json:
         print(json.dumps(facts))
     else:
         print("\n".join(told(facts)))
     return OK
+
+
+def _completed(address: str, config: Config | None) -> str:
+    """As the front completes it."""
+    if "@" in address:
+        return address
+    if config is None:
+        raise Trouble(f"{address!r} is not an address", DATA)
+    return f"{address}@{config.origin or config.hostname}"
 
 
 def _facts(config: Config | None, args: argparse.Namespace, sender: str) -> dict[str, Any]:
@@ -57,6 +64,7 @@ def _facts(config: Config | None, args: argparse.Namespace, sender: str) -> dict
 
 async def asked(config: Config, recipient: str, sender: str) -> dict[str, Any]:
     """The answer of the route table and DNS, without a relay."""
+    from relay.front.rewrite import Rewriter
     from relay.observe.events import Events
     from relay.routing.explain import describe
     from relay.routing.resolve import Resolver
@@ -64,7 +72,9 @@ async def asked(config: Config, recipient: str, sender: str) -> dict[str, Any]:
 
     resolver = Resolver.of(config, Events())
     try:
-        return await describe(RouteTable(config), resolver, recipient, sender)
+        return await describe(
+            RouteTable(config), resolver, recipient, sender, Rewriter(config.rewrite).sender
+        )
     finally:
         await resolver.close()
 
@@ -72,7 +82,8 @@ async def asked(config: Config, recipient: str, sender: str) -> dict[str, Any]:
 def told(facts: dict[str, Any]) -> Iterator[str]:
     """The facts (relay/routing/explain.py) in lines."""
     sender = facts.get("sender") or "<>"
-    yield f"{printable(facts['recipient'])} from {printable(sender)}"
+    original = f", rewritten from {printable(facts['orig_from'])}" if facts.get("orig_from") else ""
+    yield f"{printable(facts['recipient'])} from {printable(sender)}{original}"
     yield f"  lane       {facts['lane']} (route: {facts['route']})"
     yield f"  TLS        {facts['tls']}"
     yield f"  at a time  {facts['concurrency']} connections, {facts['messages_per_connection']} messages each"

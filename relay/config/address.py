@@ -14,10 +14,13 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from relay.routing.domain import to_ascii
-from relay.routing.pattern import parse_pattern
+from relay.routing.pattern import parse_pattern, parse_rewrite
 from relay.routing.via import parse_route_via
 
 T = TypeVar("T")
+
+ADDRESS_LIMIT, LOCAL_LIMIT = 254, 64  # octets (RFC 5321 4.5.3.1)
+REWRITE_EXAMPLE = "root@host.example, @host.example or root@*.local"
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 _ATOM = re.compile(r"[^\s\x00-\x20()<>\[\]:;@\\,\"\x7f]+")
@@ -213,7 +216,7 @@ def check_mailbox(text: str) -> str:
     if inside:
         raise ValueError(f"{text!r} is more than an address; write {inside[1]}")
     local, _, domain = text.rpartition("@")
-    if text and (len(local.encode()) > 64 or not _ATOM.fullmatch(local)):
+    if text and (len(local.encode()) > LOCAL_LIMIT or not _ATOM.fullmatch(local)):
         raise ValueError(f"{text!r} is not an address; write it as ops@example.com")
     return f"{local}@{check_domain(domain)}" if text else text
 
@@ -230,19 +233,21 @@ def check_token_url(text: str) -> str:
 
 def check_rewrite_from(text: str) -> str:
     """rewrite.from: an address, "@domain", or either with "*" in it; as written."""
-    _, at, domain = text.rpartition("@")
-    if not at or not domain or any(character.isspace() or character in '<>,;"' for character in text):
-        raise ValueError(
-            f"{text!r} fits no address; write it as root@host.example, @host.example or root@*.local"
-        )
+    if any(character.isspace() or character in '<>,;"' for character in text):
+        raise ValueError(f"{text!r} fits no address; write it as {REWRITE_EXAMPLE}")
+    _advised(text, lambda: parse_rewrite(text), REWRITE_EXAMPLE)
     return text
 
 
 def check_rewrite_to(text: str) -> str:
-    """rewrite.to: an address, or "@domain" to keep what stands before the "@"; as written."""
+    """rewrite.to: an address, or "@domain" to keep what stands before the "@". A domain in UTF-8 becomes
+    A-labels; the whole must be ASCII and short enough for any local part: no client asked for SMTPUTF8."""
     local, at, domain = text.rpartition("@")
     if not at or not domain:
         raise ValueError(f"{text!r} is not an address; write it as ops@example.com or @example.com")
-    if not local:
-        return f"@{check_domain(domain)}"
-    return check_mailbox(text)
+    if not local.isascii():
+        raise ValueError(f"{text!r} needs SMTPUTF8 of every next hop; write an address in ASCII")
+    written = check_mailbox(text) if local else f"@{check_domain(domain)}"
+    if len(written) > ADDRESS_LIMIT - (0 if local else LOCAL_LIMIT):
+        raise ValueError(f"{text!r} is too long for an address; write a shorter one")
+    return written

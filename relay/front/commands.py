@@ -53,6 +53,8 @@ def mail(session: Session, argument: str) -> bytes:
     _check_size(session, params)
     session.reset()
     session.mail = Mail(session.caller, address, params, utf8)
+    if session.service.rewriter is not None:
+        session.mail.rewrite(session.service.rewriter)
     return replies.SENDER_OK
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 MESSAGE_ID_LIMIT = 255
-_FOLD = re.compile(rb"\r\n(?![ \t])")
+FIELD_END = re.compile(rb"\r\n(?![ \t])")  # what follows goes on with the field (RFC 5322 2.2.3)
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ def scan(section: bytes) -> Facts:
 
 def _value(section: bytes, start: int) -> str:
     """The field body at start, unfolded, printable and bounded: it goes into logs and searches."""
-    end = _FOLD.search(section, start)
+    end = FIELD_END.search(section, start)
     raw = section[start : end.start() if end else len(section)][: 2 * MESSAGE_ID_LIMIT]
     text = " ".join(raw.decode("utf-8", "replace").split())
     if text.isprintable():

@@ -48,9 +48,11 @@ class Intake:
         hops: int,
         reject_bare: bool,
         bug: Callable[[Exception], None],
+        revise: Callable[[bytes], bytes] | None = None,
     ) -> None:
         """trace: facts -> the header lines that go on top; limit: octets; hops: Received lines allowed; bug:
-        is told of an exception in our code, which refuses the message for now (451)."""
+        is told of an exception in our code, which refuses the message for now (451); revise: a whole header
+        section of at most HEAD_LIMIT octets -> what takes its place."""
         self.content = content
         self.refusal: Refused | None = None
         self.facts = _NO_FACTS
@@ -63,6 +65,7 @@ class Intake:
         self._hops = hops
         self._reject_bare = reject_bare
         self._bug = bug
+        self._revise = revise
         self._begun = False
         self._head: bytearray | None = bytearray()  # the header section until it is complete, then None
         self._line_start = True
@@ -136,22 +139,31 @@ class Intake:
         if self._head is None:
             self.content.write(block)
         elif not self._head and (last or len(block) >= HEAD_LIMIT):
-            self._begin(block, header.section_end(block))
+            self._begin(block, header.section_end(block), last)
         else:
             start = max(0, len(self._head) - 3)
             self._head += block
             end = header.section_end(self._head, start)
             if end >= 0 or last or len(self._head) >= HEAD_LIMIT:
-                self._begin(bytes(self._head), end)
+                self._begin(bytes(self._head), end, last)
 
-    def _begin(self, block: bytes, end: int) -> None:
+    def _begin(self, block: bytes, end: int, last: bool) -> None:
         """The first write, as soon as the header section is known; until then it is kept."""
         self._head = None
+        if self._revise is not None:
+            block, end = self._revised(block, len(block) if last and end < 0 else end, self._revise)
         self.facts = header.scan(block[: end if end >= 0 else HEAD_LIMIT])
         if self.facts.hops > self._hops:
             self.refuse(Refused(554, "5.4.6", "too many Received lines: mail loop", "loop"))
             return
         self.content.write(self._trace(self.facts) + block)
+
+    def _revised(self, block: bytes, end: int, revise: Callable[[bytes], bytes]) -> tuple[bytes, int]:
+        """end: of the header section, -1 when it is not whole."""
+        if not 0 <= end <= HEAD_LIMIT:
+            return block, end
+        section = revise(block[:end])
+        return section + block[end:], len(section)
 
 
 def _spool_refusal(error: OSError) -> Refused:

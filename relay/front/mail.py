@@ -14,6 +14,7 @@ from relay.front.replies import Refused
 
 if TYPE_CHECKING:
     from relay.front.intake import Intake
+    from relay.front.rewrite import Rewriter
     from relay.front.service import Service
 
 
@@ -35,7 +36,8 @@ def caller(client: str, address: str, helo: str, extended: bool) -> Caller:
 
 @dataclass(slots=True)
 class Mail:
-    """lanes: what Message takes; name: the queue id, "" before DATA; utf8: some address is not ASCII."""
+    """lanes: what Message takes; name: the queue id, "" before DATA; utf8: some address is not ASCII;
+    original: the sender as the client gave it, where a rule of `rewrite:` put another in its place."""
 
     caller: Caller
     sender: str
@@ -44,7 +46,15 @@ class Mail:
     lanes: dict[str, list[Recipient]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)  # see recipient_key
     name: str = ""
+    original: str = ""
     refused: Refused | None = None  # the recipient's refusal that answers a DATA without any recipient
+
+    def rewrite(self, rewriter: Rewriter) -> None:
+        """Before the first recipient: its lane depends on the sender."""
+        old, self.sender = self.sender, rewriter.sender(self.sender)
+        if self.sender != old:
+            self.original = old
+            self.utf8 = not self.sender.isascii()
 
     def add(self, lane: str, recipient: Recipient, key: str) -> None:
         """key: the recipient_key, which the caller has looked for in `seen`."""
@@ -95,6 +105,7 @@ class Mail:
             service.listener,
             "",
             facts.message_id,
+            original=self.original,
         )
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from mailqueue.entry import Accepted, Message
 from relay.config.model import Config, Listener
+from relay.front.from_header import rewrite_from
 from relay.front.intake import ContentWriter
 from relay.front.policy import Trust
+from relay.front.rewrite import Rewriter
 from relay.observe.events import Events
 
 
@@ -60,6 +63,12 @@ class Service:
         self.limits = config.limits
         self.trust = Trust(config.trusted_networks)
         self.reject_bare = config.content.bare_newlines == "reject"
+        self.rewriter = Rewriter(config.rewrite) if config.rewrite else None
+        self.revise = (
+            partial(rewrite_from, rewritten=self.rewriter.author, origin=self.origin)
+            if self.rewriter and self.rewriter.for_header
+            else None
+        )
         self.add_headers = frozenset(config.add_headers)
         self.queue = queue
         self.table = table

@@ -163,7 +163,7 @@ class Session(Channel):
         return wire(error.reply)
 
     def _rejected(self, stage: str, refused: Refused, argument: str) -> None:
-        sender = self.mail.sender if self.mail is not None else ""
+        sender = self.mail.original or self.mail.sender if self.mail is not None else ""
         service = self.service
         service.events.rejected(
             service.listener, self.client, stage, refused.reply, refused.reason, sender, argument[3:].strip()
@@ -196,7 +196,15 @@ class Session(Channel):
         limits = service.limits
         trace = partial(mail.trace, service)
         self.begin_message(
-            Intake(content, trace, limits.message_size, limits.hops, service.reject_bare, self._bug)
+            Intake(
+                content,
+                trace,
+                limits.message_size,
+                limits.hops,
+                service.reject_bare,
+                self._bug,
+                service.revise,
+            )
         )
 
     def _bug(self, error: Exception) -> None:

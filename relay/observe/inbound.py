@@ -79,17 +79,19 @@ class FrontEvents(Recorder):
                 INFO, "smtpd", "received", "", queue_id=name, client=envelope.client, helo=envelope.helo,
                 protocol=envelope.protocol, listener=envelope.listener, login=login, sender=envelope.sender,
                 message_id=identity, size=size, recipients=recipients, dsn=envelope.dsn,
+                orig_from=envelope.original,
             )  # fmt: skip
             return
         source = f", sasl_username={login}" if login else ""
         named = f", message-id={identity}" if identity else ""
         log.write(INFO, "smtpd", "received", f"{name}: client={envelope.client}{source}{named}")
         sender = address(envelope.sender)
+        original = f", orig_from=<{address(envelope.original)}>" if envelope.original else ""
         log.write(
             INFO,
             "qmgr",
             "received",
-            f"{name}: from=<{sender}>, size={size}, nrcpt={recipients} (queue active)",
+            f"{name}: from=<{sender}>, size={size}, nrcpt={recipients}{original} (queue active)",
         )
 
     def normalized(self, client: str) -> None:

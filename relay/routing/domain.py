@@ -35,6 +35,15 @@ def to_ascii(text: str) -> str:
     return name
 
 
+def to_ascii_pattern(text: str) -> str:
+    """A domain in which "*" stands for any run of characters -> the same form, checked. ValueError as
+    above."""
+    name = ".".join(label.lower() if "*" in label else fold(label) for label in text.split("."))
+    if not is_name(name.replace("*", "a")):
+        raise ValueError(f'{text!r} is not a domain, with or without "*" in it')
+    return name
+
+
 def is_name(name: str) -> bool:
     """True when `name` (already folded) can be asked in the DNS as a host: letters, digits, hyphen,
     underscore."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from relay.routing.finding import Finding, Survey, judge
@@ -10,20 +11,30 @@ from relay.routing.resolve import Resolver
 from relay.routing.table import LanePolicy, RouteTable
 
 
-async def describe(table: RouteTable, resolver: Resolver, recipient: str, sender: str = "") -> dict[str, Any]:
+async def describe(
+    table: RouteTable,
+    resolver: Resolver,
+    recipient: str,
+    sender: str = "",
+    rewritten: Callable[[str], str] = str,
+) -> dict[str, Any]:
     """Where mail from `sender` ("" is the null sender) to `recipient` would go now; JSON-ready.
 
-    keys: recipient, sender, lane, route, kind, domain, port, tls, concurrency, messages_per_connection,
-    capture (text or None), verdict ("hosts", "failed", "deferred", "capture"), reply (text, "" with hosts),
-    and hosts: a list in the order of preference of {name, preference, port, implicit_tls, state, addresses,
-    refused: [{address, why}], text}; `state` as in finding.Finding, "dropped" for a host behind or beside our
-    own.
+    rewritten: a sender -> the one in its place, or itself.
+
+    keys: recipient, sender, orig_from (what the sender was before, "" where it is the same), lane, route,
+    kind, domain, port, tls, concurrency, messages_per_connection, capture (text or None), verdict ("hosts",
+    "failed", "deferred", "capture"), reply (text, "" with hosts), and hosts: a list in the order of
+    preference of {name, preference, port, implicit_tls, state, addresses, refused: [{address, why}], text};
+    `state` as in finding.Finding, "dropped" for a host behind or beside our own.
     """
+    original, sender = sender, rewritten(sender)
     lane = table.lane(sender, recipient)
     policy = table.policy(lane)
     if policy is None:  # the table names only lanes that it knows
         raise LookupError(f"the route table does not know its own lane {lane!r}")
-    facts = {"recipient": recipient, "sender": sender, **_policy_facts(policy)}
+    orig_from = original if sender != original else ""
+    facts = {"recipient": recipient, "sender": sender, "orig_from": orig_from, **_policy_facts(policy)}
     if policy.kind == "capture":
         return {**facts, "verdict": "capture", "reply": "", "hosts": []}
     survey = await resolver.survey(policy, complete=True)

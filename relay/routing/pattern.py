@@ -1,7 +1,8 @@
-"""The patterns of a route's `to:` and `from:`, compiled into sets. Pure.
+"""The patterns of a route's `to:` and `from:`, compiled into sets, and those of `rewrite:`. Pure.
 
 to:   "example.org", "*.example.org" (every name below it, at any depth, not itself), "user@example.org", "*"
 from: the same, a domain also written "@example.org", and "<>" for the null sender
+rewrite: "user@example.org", "@example.org", and both with "*" anywhere: any run of characters, dots too
 Domains and local parts are compared without regard to case.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.routing.domain import fold, to_ascii
+from relay.routing.domain import fold, to_ascii, to_ascii_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,18 @@ def parse_pattern(pattern: str, *, sender: bool = False) -> tuple[str, str]:
     if "*" in domain:
         raise ValueError(f"{pattern!r}: the only wildcard is a leading *. as in *.example.org")
     return "domain", _literal_or_name(domain)
+
+
+def parse_rewrite(pattern: str) -> tuple[str, str]:
+    """What a rule of `rewrite:` is for -> (kind, folded value), kind one of address, domain, glob. A glob is
+    "local@domain". ValueError: no "@", or what stands behind it is no domain."""
+    local, at, domain = pattern.rpartition("@")
+    if not at:
+        raise ValueError(f"{pattern!r} has no @")
+    if "*" in pattern:
+        return "glob", f"{local.lower() or '*'}@{to_ascii_pattern(domain)}"
+    name = _literal_or_name(domain)
+    return ("address", f"{local.lower()}@{name}") if local else ("domain", name)
 
 
 def _literal_or_name(domain: str) -> str:

@@ -73,3 +73,13 @@ def test_an_address_without_a_domain(config: Path, capsys: pytest.CaptureFixture
     config.write_text(f"{config.read_text()}\norigin: corp.example\n")
     assert main(["explain", "root", "-c", str(config)]) == 0
     assert "root@corp.example from <>" in capsys.readouterr().out
+
+
+def test_the_sender_is_rewritten_first(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Completed, rewritten, and only then a route is looked for."""
+    rules = "origin: corp.example\nrewrite: [{from: root@corp.example, to: ops@corp.example}]\n"
+    config.write_text(config.read_text().replace("via:", "from: [ops@corp.example], via:") + rules)
+    assert main(["explain", "bob@example.org", "--from", "root", "-c", str(config)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("bob@example.org from ops@corp.example, rewritten from root@corp.example\n")
+    assert "route: sandbox" in text

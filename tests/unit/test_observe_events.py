@@ -28,6 +28,7 @@ from relay.reply import Reply
 LISTENER = "127.0.0.1:2525"
 CLIENT = "app1.corp.example[192.0.2.7]"
 ENVELOPE = Envelope("alice@corp.example", client=CLIENT, listener=LISTENER, message_id="<1@corp.example>")
+REWRITTEN = Envelope("ops@corp.example", client=CLIENT, listener=LISTENER, original="root@web1.local")
 SENT = Delivered(Reply(250, "2.0.0", "Ok: queued as 4ABC"), "mx1.example.org[192.0.2.1]:25")
 LATER = Deferred(Reply(451, "4.7.1", "greylisted\ntry again"), "mx1.example.org[192.0.2.1]:25", "rcpt")
 UNREACHED = Deferred(Reply(0, "4.4.1", "connect to mx2.example.org[192.0.2.2]:25: connection refused"))
@@ -87,6 +88,8 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.received("q", ENVELOPE, 1500, 2),
      f'relay_messages_received_total{{auth="no",listener="{LISTENER}"}}', 1,
      f"smtpd: q: client={CLIENT}, message-id=<1@corp.example>"),
+    (lambda e: e.received("q", REWRITTEN, 1500, 2), "relay_received_recipients_total", 2,
+     "qmgr: q: from=<ops@corp.example>, size=1500, nrcpt=2, orig_from=<root@web1.local> (queue active)"),
     (lambda e: e.normalized(CLIENT), "relay_bare_newlines_normalized_total", 1,
      f"smtpd: bare line ends from {CLIENT} became CRLF"),
     (lambda e: e.committed(0.003, 20), 'relay_spool_fsync_seconds_bucket{le="0.005"}', 1, ""),
@@ -287,9 +290,9 @@ def test_pflogsumm_reads_our_lines(observed: Observed) -> None:
     """The report tool for Postfix logs counts what happened."""
     pflogsumm = require_tool("pflogsumm", "pflogsumm")
     events = observed.events
-    for name in ("1j9m2k4tq0a", "1j9m2k4tq0b", "1j9m2k4tq0c"):
+    for name, envelope in (("1j9m2k4tq0a", ENVELOPE), ("1j9m2k4tq0b", REWRITTEN), ("1j9m2k4tq0c", ENVELOPE)):
         events.session_opened(LISTENER, CLIENT)
-        events.received(name, ENVELOPE, 2048, 1)
+        events.received(name, envelope, 2048, 1)
         events.session_closed(LISTENER, CLIENT)
     events.received("1j9m2k4tq0d", Envelope("", client=CLIENT, listener=LISTENER), 1024, 1)
     for name in ("1j9m2k4tq0a", "1j9m2k4tq0b"):
@@ -312,5 +315,5 @@ def test_pflogsumm_reads_our_lines(observed: Observed) -> None:
     assert "greylisted" in report.stdout
     found = re.findall(r"^ +(\d+) +([a-z]+)", report.stdout, re.M)
     totals = {name: int(number) for number, name in found}
-    expected = {"received": 4, "delivered": 2, "deferred": 1, "bounced": 1, "rejected": 1, "senders": 2}
+    expected = {"received": 4, "delivered": 2, "deferred": 1, "bounced": 1, "rejected": 1, "senders": 3}
     assert {name: totals.get(name) for name in expected} == expected

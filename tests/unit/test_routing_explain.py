@@ -100,6 +100,7 @@ async def test_explain() -> None:
     assert facts == {
         "recipient": "u@x.test",
         "sender": "s@sender.test",
+        "orig_from": "",
         "lane": "mx:x.test",
         "route": "mx",
         "kind": "mx",
