@@ -30,10 +30,12 @@ from relay.delivery.opening import Opening, open_connection
 from relay.delivery.reports import Reports
 from relay.delivery.scheduler import Scheduler
 from relay.front.admission import Admission
+from relay.front.authenticator import Authenticator
 from relay.front.channel import Channel
 from relay.front.listener import Listener, stop_listeners
 from relay.front.rewrite import Rewriter
 from relay.front.service import Service
+from relay.front.users_watch import UsersWatch
 from relay.observe.events import Events
 from relay.observe.lag import LoopLag
 from relay.observe.metrics import route_names
@@ -61,6 +63,8 @@ class App:
         self._on_failed = on_failed
         self._lag = LoopLag(events)
         self._listeners: list[Listener] = []
+        self._authenticator = Authenticator(events)
+        self._users = UsersWatch(self._authenticator, events)
         self._admission: Admission[Channel] = Admission(
             config.limits.sessions, config.limits.sessions_per_client
         )
@@ -98,6 +102,8 @@ class App:
         self.admin = Admin(self.config.admin.address, self.events.metrics, self.health)
         await _bound(self.admin.start(), "admin", self.config.admin.address)
         self.scheduler.start()
+        self._users.configure(self.config.users_file)
+        await self._users.settled()
         for listener in self._services():
             made = Listener(listener, self._admission)
             await _bound(made.start(), "listeners", listener.listener)
@@ -111,7 +117,14 @@ class App:
 
     def _services(self) -> list[Service]:
         return [
-            Service(self.config, listener, self.queue, self.table, self.events)
+            Service(
+                self.config,
+                listener,
+                self.queue,
+                self.table,
+                self.events,
+                authenticator=self._authenticator,
+            )
             for listener in self.config.listeners
         ]
 
@@ -180,6 +193,7 @@ class App:
         self.scheduler.reload(self.config, self.table, self.resolver)
         self._admission.sessions = config.limits.sessions
         self._admission.sessions_per_client = config.limits.sessions_per_client
+        self._users.configure(config.users_file)
         for listener, service in zip(self._listeners, self._services(), strict=True):
             listener.service = service
         return stuck
@@ -206,6 +220,8 @@ class App:
         if self._listeners:
             cut = await stop_listeners(self._listeners, self._admission, patience / 2)
             self.events.stopping(f"no longer accepting; {cut} sessions cut" if cut else "no longer accepting")
+        self._users.stop()
+        self._authenticator.close()
         if hasattr(self, "scheduler") and not self.health.failed:
             await self.scheduler.stop(max(0.0, deadline - time.monotonic()))
         for part in (getattr(self, name, None) for name in ("admin", "control")):

@@ -1,6 +1,6 @@
 """`relay check -c FILE [--json]`: is the configuration good, and what does it say?
 
-Nothing is started, opened or asked: the file and the RELAY__ variables are read, that is all.
+Nothing is started or asked: the file, the RELAY__ variables and users_file are read, that is all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from relay.config.load import load
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors
 from relay.config.summary import summary
+from relay.users.reading import complaints
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,9 +33,15 @@ def run(args: argparse.Namespace) -> int:
         return os.EX_OK
     print(f"{name}: ok")
     print("\n".join(summary(config)))
-    for text in warnings(config):
+    for text in _warnings(config):
         print(f"warning: {text}")
     return os.EX_OK
+
+
+def _warnings(config: Config) -> list[str]:
+    """Of the configuration and of the users it names."""
+    users = [] if config.users_file is None else complaints(config.users_file)
+    return [*warnings(config), *(f"users_file: {text}" for text in users)]
 
 
 def _bad(name: str, errors: ConfigErrors, as_json: bool) -> int:
@@ -49,4 +56,4 @@ def _facts(name: str, config: Config) -> dict[str, object]:
     values = config.model_dump(mode="json")
     for route in values["routes"]:
         route["from"] = route.pop("from_")
-    return {"file": name, "ok": True, "problems": [], "warnings": warnings(config), "config": values}
+    return {"file": name, "ok": True, "problems": [], "warnings": _warnings(config), "config": values}

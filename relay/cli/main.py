@@ -82,6 +82,7 @@ def parser() -> Parser:
     demo.add_argument("--stay", action="store_true", help="keep running, to try by hand")
     demo.set_defaults(module="relay.demo.story")
     _queue(commands.add_parser("queue", help="look at the queue and change it"), config)
+    _user(commands.add_parser("user", help="who may log in"), config)
     return top
 
 
@@ -123,6 +124,29 @@ def _queue(queue: argparse.ArgumentParser, config: argparse.ArgumentParser) -> N
             command.add_argument("--content", action="store_true", help="the message itself, nothing else")
         command.add_argument("--json", action="store_true", help="one JSON object per line")
         command.set_defaults(module="relay.cli.operate", action=action)
+
+
+def _user(user: argparse.ArgumentParser, config: argparse.ArgumentParser) -> None:
+    actions = user.add_subparsers(metavar="ACTION", required=True)
+    for action, text in (
+        ("add", "a user, with a password from the terminal or from standard input"),
+        ("remove", "a user"),
+        ("list", "who may log in, and as whom they may send"),
+        ("check", "the file, or a user's password"),
+    ):
+        command = actions.add_parser(action, parents=[config], help=text)
+        command.add_argument("--file", type=Path, metavar="PATH", help="instead of users_file")
+        if action == "add":
+            command.add_argument(
+                "--sender", dest="senders", action="append", metavar="PATTERN",
+                help="may send as this only: a@b, @b or <>; may be repeated; default: as anybody",
+            )  # fmt: skip
+            command.add_argument("--replace", action="store_true", help="a new password for an old user")
+        if action == "list":
+            command.add_argument("--json", action="store_true", help="one JSON object per line")
+        else:
+            command.add_argument("name", metavar="NAME", nargs="?" if action == "check" else None)
+        command.set_defaults(module="relay.cli.user", action=action)
 
 
 def _filters(command: argparse.ArgumentParser) -> None:

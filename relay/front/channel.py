@@ -71,6 +71,7 @@ class Channel(SMTP):
         self.address = ""  # of the client, without port
         self.client = ""  # as logged
         self.trusted = False
+        self.secure = ""  # the version of TLS, "" in clear
         self.state = State.COMMAND
         self.buffer = b""
         self.at = 0  # what lies before is done with

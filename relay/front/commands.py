@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mailqueue.entry import Recipient
 from relay.front import replies
+from relay.front.auth import auth, check_sender
 from relay.front.mail import Mail, recipient_key
 from relay.front.params import MailParams, parse_mail, parse_rcpt
 from relay.front.path import PathError, parse_path
@@ -24,7 +25,7 @@ HELO_LIMIT = 255  # octets of a name
 
 def ehlo(session: Session, argument: str) -> bytes:
     session.greet(_helo_name(argument), extended=True)
-    return session.service.ehlo
+    return session.service.ehlo_for(session.secure)
 
 
 def helo(session: Session, argument: str) -> bytes:
@@ -51,8 +52,9 @@ def mail(session: Session, argument: str) -> bytes:
     params = parse_mail(rest)
     utf8 = _check_utf8(address, params.smtputf8)
     _check_size(session, params)
+    check_sender(session, address)
     session.reset()
-    session.mail = Mail(session.caller, address, params, utf8)
+    session.mail = Mail(session.caller, address, params, utf8, session.login, session.secure)
     if session.service.rewriter is not None:
         session.mail.rewrite(session.service.rewriter)
     return replies.SENDER_OK
@@ -80,10 +82,8 @@ def _recipient(session: Session, transaction: Mail, argument: str) -> bytes:
     if not address:
         raise Refused(501, "5.1.3", "a recipient cannot be empty", "address")
     options = parse_rcpt(rest, transaction.params.smtputf8)
-    if not session.trusted:
-        raise Refused(
-            550, "5.7.1", f"relaying denied: {session.address} is not in trusted_networks", "policy"
-        )
+    if not (session.trusted or session.login):
+        raise _denied(session)
     utf8 = _check_utf8(address, transaction.params.smtputf8)
     key = recipient_key(address)
     if key in transaction.seen:
@@ -97,6 +97,13 @@ def _recipient(session: Session, transaction: Mail, argument: str) -> bytes:
     transaction.add(lane, Recipient(address, options), key)
     transaction.utf8 |= utf8
     return replies.RECIPIENT_OK
+
+
+def _denied(session: Session) -> Refused:
+    """Neither logged in nor from a trusted network: how to get in."""
+    how = "" if session.service.authenticator is None else "log in (AUTH); "
+    text = f"relaying denied: {how}{session.address} is not in trusted_networks"
+    return Refused(550, "5.7.1", text, "policy")
 
 
 def data(session: Session, argument: str) -> bytes:
@@ -202,9 +209,8 @@ COMMANDS: dict[str, Command] = {
     "VRFY": vrfy,
     "HELP": help_,
     "EXPN": expn,
-    **dict.fromkeys(
-        ("ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BDAT", "STARTTLS", "AUTH"), not_offered
-    ),
+    "AUTH": auth,
+    **dict.fromkeys(("ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BDAT", "STARTTLS"), not_offered),
     **dict.fromkeys(("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE"), http),
 }
 STAGES = {"EHLO": "helo", "HELO": "helo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data"}

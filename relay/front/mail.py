@@ -43,6 +43,8 @@ class Mail:
     sender: str
     params: MailParams
     utf8: bool
+    login: str = ""  # who logged in
+    secure: str = ""  # the version of TLS, "" in clear
     lanes: dict[str, list[Recipient]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)  # see recipient_key
     name: str = ""
@@ -75,7 +77,8 @@ class Mail:
         """RFC 3848; RFC 6531 section 4.3."""
         if not self.caller.extended:
             return "SMTP"
-        return "UTF8SMTP" if self.params.smtputf8 else "ESMTP"
+        name = "UTF8SMTP" if self.params.smtputf8 else "ESMTP"
+        return f"{name}{'S' if self.secure else ''}{'A' if self.login else ''}"
 
     def trace(self, service: Service, facts: Facts) -> bytes:
         """The header lines that go on top: our Received, and what the configuration asks to add."""
@@ -103,7 +106,7 @@ class Mail:
             self.caller.helo,
             self.protocol,
             service.listener,
-            "",
+            self.login,
             facts.message_id,
             original=self.original,
         )

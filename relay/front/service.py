@@ -14,6 +14,8 @@ from typing import Protocol
 
 from mailqueue.entry import Accepted, Message
 from relay.config.model import Config, Listener
+from relay.front.auth import MECHANISMS
+from relay.front.authenticator import Authenticator
 from relay.front.from_header import rewrite_from
 from relay.front.intake import ContentWriter
 from relay.front.policy import Trust
@@ -55,8 +57,11 @@ class Service:
         table: Routes,
         events: Events,
         wall: Callable[[], float] = time.time,
+        authenticator: Authenticator | None = None,
     ) -> None:
-        """wall: seconds since the epoch. hostname: as configured, else the machine's name."""
+        """wall: seconds since the epoch; authenticator: kept only where the listener takes logins.
+
+        hostname: as configured, else the machine's name."""
         self.listener = listener.address
         self.hostname = config.hostname or socket.getfqdn()
         self.origin = config.origin or self.hostname
@@ -76,11 +81,25 @@ class Service:
         self.wall = wall
         self.greeting = f"220 {self.hostname} ESMTP\r\n".encode()
         self.helo = f"250 {self.hostname}\r\n".encode()
-        self.ehlo = self._ehlo()
+        self.authenticator = authenticator if listener.auth != "off" else None
+        self.auth_required = listener.auth == "required"
+        self._auth_in_clear = listener.auth_over == "clear"
+        self._ehlo = {secure: self._ehlo_text(secure) for secure in ("", "TLS")}
 
-    def _ehlo(self) -> bytes:
-        """RFC 5321 4.1.1.1; the extensions: RFC 2920, 1870, 6152, 6531, 2034, 3461."""
+    def takes_login(self, secure: str) -> bool:
+        """May a password pass in such a session? secure: the version of TLS, "" in clear."""
+        return self.authenticator is not None and (bool(secure) or self._auth_in_clear)
+
+    def ehlo_for(self, secure: str) -> bytes:
+        """The reply to EHLO."""
+        return self._ehlo["TLS" if secure else ""]
+
+    def _ehlo_text(self, secure: str) -> bytes:
+        """RFC 5321 4.1.1.1; the extensions: RFC 2920, 1870, 6152, 6531, 2034, 3461,
+        4954."""
         size = f"SIZE {self.limits.message_size}"
         lines = [self.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"]
+        if self.takes_login(secure):
+            lines.append(f"AUTH {' '.join(MECHANISMS)}")
         text = [f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]
         return ("\r\n".join(text) + "\r\n").encode()

@@ -23,6 +23,7 @@ from mailqueue.errors import NoSpace, QueueClosed, QueueError
 from relay.envelope import Envelope
 from relay.front import replies
 from relay.front.admission import Admission
+from relay.front.auth import AUTH_LINE_LIMIT, Exchange, go_on
 from relay.front.channel import CLOSING, COMMAND_TIME, Channel, State
 from relay.front.commands import COMMANDS, STAGES
 from relay.front.intake import Intake
@@ -30,6 +31,7 @@ from relay.front.mail import Caller, Mail, caller
 from relay.front.replies import Refused, wire
 from relay.front.service import Service
 from relay.reply import Reply
+from relay.users.listing import User
 
 LINE_LIMIT = 2048  # octets of a command line (RFC 5321 4.5.3.1.4 with all extensions: about 1100)
 ERROR_LIMIT = 20  # errors before 421; a message that is accepted forgives them
@@ -54,6 +56,10 @@ class Session(Channel):
         super().__init__(service, admission, loop, made)
         self.caller: Caller | None = None  # set by EHLO and HELO
         self.mail: Mail | None = None
+        self.user: User | None = None  # who logged in
+        self.login = ""  # their name
+        self.failures = 0  # of AUTH
+        self.exchange: Exchange | None = None  # takes the next line, where AUTH waits for one
         self.put_off: Refused | None = None  # the last MAIL was refused for now; so is what comes behind it
         self._errors = 0
         self._advancing = False
@@ -94,8 +100,9 @@ class Session(Channel):
             self._limit_line()
             return False
         self.at = end + 1
-        is_clean = end > start and buffer[end - 1] == _CR and end - start <= LINE_LIMIT
-        if is_clean and not self._spoiled:
+        is_clean = end > start and buffer[end - 1] == _CR
+        is_short = end - start <= LINE_LIMIT or end - start < self._line_limit(start)
+        if is_clean and is_short and not self._spoiled:
             self._execute(buffer[start : end - 1])
         else:
             self._refuse_line(buffer[start : end + 1])
@@ -103,24 +110,36 @@ class Session(Channel):
 
     def _limit_line(self) -> None:
         """An unfinished line over the limit is dropped but for its last octet (it may be a CR)."""
-        if len(self.buffer) - self.at > LINE_LIMIT:
+        length = len(self.buffer) - self.at
+        if length > LINE_LIMIT and length > self._line_limit(self.at):
             self._spoiled = "line too long"
             self.at = len(self.buffer) - 1
 
+    def _line_limit(self, start: int) -> int:
+        """Of a line that begins there."""
+        is_auth = self.exchange is not None or self.buffer[start : start + 5].upper() == b"AUTH "
+        return AUTH_LINE_LIMIT if is_auth else LINE_LIMIT
+
     def _refuse_line(self, line: bytes) -> None:
         """Not a line of ours; never executed. A bare LF does not end a command: its rest is refused as
-        well."""
+        well. An exchange of AUTH is over."""
+        enhanced = "5.5.2" if self.exchange is None else "5.5.6"  # RFC 4954 section 6
+        self.exchange = None
         text, self._spoiled = self._spoiled or "line too long", ""
         if not line.endswith(b"\r\n"):
             self._spoiled = "rest of a line with a bare LF"
             self._errors += BARE_LF_WEIGHT - 1
-            text = "line ends with a bare LF, not with CRLF"
-        self._reply("other", self._failure("other", Refused(500, "5.5.2", text, "newline")))
+            text, enhanced = "line ends with a bare LF, not with CRLF", "5.5.2"
+        self._reply("other", self._failure("other", Refused(500, enhanced, text, "newline")))
 
     def _execute(self, line: bytes) -> None:
         """A command, without its CRLF."""
         verb, argument = "other", ""
         try:
+            if self.exchange is not None:
+                verb = "AUTH"
+                reply = go_on(self, self.exchange, line)
+                return self._reply(verb, reply) if reply else None
             text = str(line, "utf-8")
             if not text.isprintable():
                 raise replies.bad_character()

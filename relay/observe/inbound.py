@@ -8,6 +8,14 @@ from relay.observe.log import ERROR, INFO, WARNING
 from relay.observe.recorder import Recorder, address
 from relay.reply import Reply
 
+NAME_SHOWN = 255  # characters of a login that failed
+_AUTH_WHY = {
+    "failed": "authentication failure",
+    "blocked": "too many failures from this address",
+    "busy": "too many logins at once",
+    "error": "logins cannot be checked",
+    "invalid": "malformed or cancelled",
+}
 _COMMANDS = {(verb, code): (verb, str(code // 100)) for verb in labels.VERBS for code in range(200, 600)}
 
 
@@ -63,6 +71,33 @@ class FrontEvents(Recorder):
             INFO, "smtpd", "reject", told, listener=listener, client=client, stage=stage, reason=reason,
             sender=sender, recipient=recipient, code=reply.code, enhanced=reply.enhanced, reply=reply.text,
         )  # fmt: skip
+
+    def login(self, listener: str, client: str, mechanism: str, result: str, name: str) -> None:
+        """An AUTH has ended. mechanism: PLAIN, LOGIN or other; result: one of AUTH_RESULTS; name: as given.
+
+        The line of a failure is Postfix's, for what reads logs to ban clients. Hot for "cached"."""
+        self.metrics.auth.inc((mechanism, result))
+        if result == "cached":
+            return
+        facts = {"client": client, "listener": listener, "mechanism": mechanism, "login": name[:NAME_SHOWN]}
+        if result == "ok":
+            text = f"login from {client}: sasl_method={mechanism}, sasl_username={name}"
+            self.log.write(INFO, "smtpd", "login", text, **facts)
+            return
+        user = f", sasl_username={name[:NAME_SHOWN]}" if name else ""
+        text = f"warning: {client}: SASL {mechanism} authentication failed: {_AUTH_WHY[result]}{user}"
+        self.log.write(WARNING, "smtpd", "login_failed", text, result=result, **facts)
+
+    def users_read(self, number: int) -> None:
+        """users_file was read: so many may log in."""
+        self.metrics.users.set((), number)
+        text = f"users_file: {number} may log in"
+        self.log.write(INFO, "smtpd", "users_read", text, users=number)
+
+    def users_trouble(self, text: str) -> None:
+        """Something is wrong in or with users_file; text says where and what to do."""
+        self.metrics.users_errors.inc()
+        self.log.write(WARNING, "smtpd", "users_trouble", f"warning: users_file: {text}", problem=text)
 
     def received(self, name: str, envelope: Envelope, size: int, recipients: int) -> None:
         """Accepted and durable: 250 is being written. size: octets. Two lines: who gave it, what it is."""

@@ -12,7 +12,7 @@ from relay.reply import Reply
 
 REJECT_REASONS = (
     "policy", "syntax", "size", "space", "recipients", "loop", "sequence", "newline", "spool", "timeout",
-    "bug", "closing", "address", "abuse",
+    "bug", "closing", "address", "abuse", "auth", "sender",
 )  # fmt: skip
 SUSPEND_REASONS = ("connect", "greeting", "tls", "auth", "dns", "address", "capture", "limit")
 OTHER = "other"
@@ -24,6 +24,8 @@ VERBS = (
     "EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP", "STARTTLS",
     "AUTH", "BDAT", OTHER,
 )  # fmt: skip
+AUTH_MECHANISMS = ("PLAIN", "LOGIN", OTHER)
+AUTH_RESULTS = ("ok", "cached", "failed", "blocked", "busy", "error", "invalid")
 RESULTS = ("delivered", "deferred", "bounced", "expired")
 STAGE_TIMES = ("dns", "connect", "tls", "auth", "envelope", "data", "final")
 SPOOL_OPERATIONS = ("open", "write", "sync", "read", "checkpoint", "content", "cleanup", "space", OTHER)
@@ -54,7 +56,9 @@ _REFUSALS = (
     (_SESSION, "syntax", 502, "5.5.1"),
     (_SESSION, "sequence", 503, "5.5.1"),
     ("mail rcpt", "policy", 550, "5.7.1"),
-    ("mail rcpt", "policy", 530, "5.7.0"),
+    ("mail rcpt", "policy auth", 530, "5.7.0"),
+    ("mail", "auth", 421, "4.7.0"),
+    ("mail", "sender", 553, "5.7.1"),
     ("mail rcpt", "syntax", 555, "5.5.4"),
     ("mail", "syntax address", 501, "5.1.7"),
     ("rcpt", "syntax address", 501, "5.1.3"),

@@ -109,6 +109,14 @@ class Metrics:
             ("stage", "code", "enhanced", "reason"),
             (*sorted(labels.KNOWN_REFUSALS), *labels.OTHER_REFUSALS),
         )  # fmt: skip
+        self.auth = Counter(
+            "relay_auth", "Logins of clients, by what became of them", ("mechanism", "result"),
+            product(labels.AUTH_MECHANISMS, labels.AUTH_RESULTS),
+        )  # fmt: skip
+        self.users = Gauge("relay_users", "Users who may log in")
+        self.users_errors = Counter(
+            "relay_users_file_errors", "Wrong lines found in users_file, and times it could not be read"
+        )
         self.normalized = Counter(
             "relay_bare_newlines_normalized", "Messages whose bare CR or LF became CRLF"
         )

@@ -12,6 +12,7 @@ from fakes.memory_queue import MemoryQueue
 from relay.config.model import Config, Listener
 from relay.envelope import Envelope
 from relay.front.admission import Admission
+from relay.front.authenticator import Authenticator
 from relay.front.channel import Channel, template
 from relay.front.service import Service
 from relay.front.session import Session
@@ -32,6 +33,7 @@ class RecordingEvents(Events):
         ] = []  # stage, reply, reason, sender, recipient
         self.receipts: list[tuple[str, Envelope, int, int]] = []
         self.bugs: list[BaseException] = []
+        self.logins: list[tuple[str, str, str]] = []  # mechanism, result, name
         self.refusals: list[str] = []
         self.opened = self.closed = self.mended = 0
 
@@ -61,6 +63,9 @@ class RecordingEvents(Events):
 
     def received(self, name: str, envelope: Envelope, size: int, recipients: int) -> None:
         self.receipts.append((name, envelope, size, recipients))
+
+    def login(self, listener: str, client: str, mechanism: str, result: str, name: str) -> None:
+        self.logins.append((mechanism, result, name))
 
     def normalized(self, client: str) -> None:
         self.mended += 1
@@ -176,16 +181,19 @@ def make_service(
     queue: MemoryQueue | None = None,
     events: RecordingEvents | None = None,
     listener: str = "127.0.0.1:0",
+    keys: dict[str, Any] | None = None,
+    authenticator: Authenticator | None = None,
 ) -> Service:
-    """A service over fakes; config: as in relay.yaml."""
+    """A service over fakes; config: as in relay.yaml; keys: more of the listener's own."""
     settings = {"hostname": "relay.example.com", **(config or {})}
     return Service(
         Config.model_validate(settings),
-        Listener(address=listener),
+        Listener(address=listener, **(keys or {})),
         queue or MemoryQueue(),
         DomainRoutes(),
         events or RecordingEvents(),
         lambda: NOW,
+        authenticator,
     )
 
 

@@ -3,6 +3,9 @@
 A line is a directive:
 
     set: KEY=VALUE     configuration, before anything else (nested keys with dots, VALUE is JSON)
+    listen: KEY=VALUE  the same of the listener
+    user: NAME PASSWORD SENDERS   may log in; senders: as in users_file, or none
+    LOGIN: M RESULT NAME          the last event of AUTH: mechanism, result, user
     queue: NAME        the queue answers with this error of mailqueue.errors
     C: text            the client sends text and CRLF; C lines in a row leave in one write
     R: text            the same without the CRLF
@@ -33,10 +36,14 @@ from fakes.memory_queue import MemoryQueue
 
 import mailqueue.errors
 from relay.front.admission import Admission
+from relay.front.authenticator import Authenticator
 from relay.front.listener import Listener, stop_listeners
+from relay.users.listing import Listing, parse_listing
+from relay.users.password import Cost, make_hash
 
 DIALOGS = sorted((Path(__file__).parent.parent / "dialogs").glob("*.txt"))
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+CHEAP = Cost(ln=10)
 PATIENCE = 5.0  # seconds until a reply is missed
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([rn0t\\]))")
 _PLAIN = {"r": b"\r", "n": b"\n", "0": b"\0", "t": b"\t", "\\": b"\\"}
@@ -60,17 +67,18 @@ def directives(path: Path) -> list[tuple[str, str]]:
         if not line.strip() or line.startswith("#"):
             continue
         match = re.fullmatch(
-            r"(set|queue|C(?:\{\d+\})?|R|S|SHUT|CLOSED|STORED|BODY|HEAD|WHOLE)(?:: ?(.*))?", line
+            r"(set|listen|user|LOGIN|queue|C(?:\{\d+\})?|R|S|SHUT|CLOSED|STORED|BODY|HEAD|WHOLE)(?:: ?(.*))?",
+            line,
         )
         assert match, f"{path.name}:{number}: not a directive: {line}"
         found.append((match[1], match[2] or ""))
     return found
 
 
-def settings(found: list[tuple[str, str]]) -> dict[str, Any]:
+def settings(found: list[tuple[str, str]], directive: str = "set") -> dict[str, Any]:
     config: dict[str, Any] = {}
     for name, text in found:
-        if name == "set":
+        if name == directive:
             keys, _, value = text.partition("=")
             *path, last = keys.split(".")
             section = config
@@ -80,11 +88,24 @@ def settings(found: list[tuple[str, str]]) -> dict[str, Any]:
     return config
 
 
+def users(found: list[tuple[str, str]]) -> Listing:
+    """Those of the `user` directives, with hashes as cheap as a line may have."""
+    lines = []
+    for name, text in found:
+        if name == "user":
+            user, password, senders = (*unescape(text).decode().split(" "), "")[:3]
+            lines.append(f"{user}:{make_hash(password, bytes(16), CHEAP).line}:{senders}")
+    listing = parse_listing("\n".join(lines))
+    assert not listing.problems
+    return listing
+
+
 class Player:
     """Plays one dialog; every mismatch names the directive."""
 
-    def __init__(self, queue: MemoryQueue, port: int) -> None:
+    def __init__(self, queue: MemoryQueue, events: RecordingEvents, port: int) -> None:
         self.queue = queue
+        self.events = events
         self.port = port
         self.sending = b""
         self.begun = b""
@@ -112,6 +133,11 @@ class Player:
             self.sending = b""
 
     def do_set(self, _: str, __: str) -> None: ...
+
+    do_listen = do_user = do_set
+
+    def do_LOGIN(self, _: str, text: str) -> None:
+        assert " ".join(self.events.logins[-1]).strip() == unescape(text).decode()
 
     def do_queue(self, _: str, text: str) -> None:
         self.queue.refusal = getattr(mailqueue.errors, text)("trouble") if text else None
@@ -168,14 +194,19 @@ def matches(pattern: str, text: str) -> bool:
 async def converse(path: Path) -> tuple[MemoryQueue, RecordingEvents]:
     found = directives(path)
     queue, events = MemoryQueue(), RecordingEvents()
-    service = make_service(settings(found), queue, events)
+    authenticator = Authenticator(events)
+    authenticator.learn(users(found))
+    service = make_service(
+        settings(found), queue, events, keys=settings(found, "listen"), authenticator=authenticator
+    )
     admission: Admission[Any] = Admission(service.limits.sessions, service.limits.sessions_per_client)
     listener = Listener(service, admission)
     await listener.start()
     try:
-        await Player(queue, listener.address[1]).play(found)
+        await Player(queue, events, listener.address[1]).play(found)
     finally:
         await stop_listeners([listener], admission, PATIENCE)
+        authenticator.close()
     return queue, events
 
 
