@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -19,6 +20,15 @@ def require_tool(name: str, package: str) -> str:
     if found is None:
         missing(f"{name} is missing: install the Debian package {package}")
     return str(found)
+
+
+def require_module(command: str, package: str) -> None:
+    """A program's module that has no program of its own; command: words that succeed where it is there."""
+    done = subprocess.run(
+        command.split(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    if done.returncode != 0:
+        missing(f"{command!r} fails: install the Debian package {package}")
 
 
 def require_root(why: str) -> None:

@@ -256,7 +256,8 @@ def test_both_lock_files_agree() -> None:
 
 def test_ci_installs_what_the_tests_require() -> None:
     """Every Debian package that a test asks for is one that .ci/run installs, and the other way round."""
-    (block,) = re.findall(r"^packages=\((.*?)^\)", (ROOT / ".ci/run").read_text(), re.S | re.M)
-    installed = set(re.findall(r"^ +([a-z0-9.+-]+)", block, re.M))
+    blocks = re.findall(r"^(?:packages|unpacked)=\((.*?)^\)", (ROOT / ".ci/run").read_text(), re.S | re.M)
+    assert len(blocks) == 2
+    installed = set(re.findall(r"^ +([a-z0-9.+-]+)", "".join(blocks), re.M))
     sources = "".join(path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")))
-    assert installed == set(re.findall(r'require_tool\("[\w.-]+", "([a-z0-9.+-]+)"\)', sources))
+    assert installed == set(re.findall(r'require_(?:tool|module)\("[\w.:/ -]+", "([a-z0-9.+-]+)"\)', sources))
