@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format test scale lock clean
+.PHONY: help setup demo lint format test scale faults lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
@@ -41,6 +41,9 @@ test: .venv/.developer ## all tests (ARGS="tests/unit -k front" runs some)
 
 scale: .venv/.developer ## full sizes: 200,000 queued messages; 100 connections with 50 MB each (minutes, GBs)
 	RELAY_FULL=1 $(BIN)/pytest -s tests/integration/test_scale.py $(ARGS)
+
+faults: .venv/.developer ## full sizes of what tests/faults/ does: kills, power cuts, sick disks (hours; ARGS=tests/faults/test_x.py)
+	FAULTS_FULL=1 $(BIN)/pytest -s $(or $(ARGS),tests/faults)
 
 lock: ## choose newer or other dependencies (needs uv; ARGS=--upgrade for the newest)
 	$(COMPILE) -o deploy/requirements.lock

@@ -37,6 +37,7 @@ class RelayProcess:
     """One spool, one configuration file, at most one process at a time.
 
     config: merged into a loopback default, section by section; `listeners` and `admin` are set here.
+    module: what `python -m` runs instead of the relay.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class RelayProcess:
         *,
         environment: Mapping[str, str] | None = None,
         patience: float = 20.0,
+        module: str = "relay",
     ) -> None:
         self.directory = directory
         self.spool = directory / "spool"
@@ -55,6 +57,7 @@ class RelayProcess:
         self.smtp_port, self.admin_port = self._smtp.port, self._admin.port
         self._environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'queue'}", **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._module = module
         self.configure(config or {})
 
     def configure(self, config: Mapping[str, Any]) -> None:
@@ -67,7 +70,9 @@ class RelayProcess:
             "delivery": {"allow_networks": ["127.0.0.0/8", "::1"]},
             "limits": {"spool_reserve": "1MiB"},
         }
-        self.file.write_text(yaml.safe_dump(merged(default, config), sort_keys=False))
+        complete = merged(default, config)
+        self.spool = Path(complete["spool"])
+        self.file.write_text(yaml.safe_dump(complete, sort_keys=False))
 
     # --- life and death
 
@@ -97,7 +102,7 @@ class RelayProcess:
     def spawn(self, prefix: Sequence[str] = ()) -> None:
         """Starts it and does not wait. prefix: a program to run it under, such as strace."""
         assert not self.running
-        command = [*prefix, sys.executable, "-m", "relay", "run", "-c", str(self.file)]
+        command = [*prefix, sys.executable, "-m", self._module, "run", "-c", str(self.file)]
         with (self.directory / "relay.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,

@@ -164,6 +164,14 @@ class RecordingSink:
             return told.pop(0) if told else default
         return default if told is None else told
 
+    def delay(self, key: str) -> float:
+        """Seconds before the reply to a stage or a recipient."""
+        return self.delays.get(key, 0.0)
+
+    def dot(self, message: Received) -> str:
+        """The stage that the final dot of this message is, for who answers by message."""
+        return "DOT"
+
     def record(self, message: Received, accepted: bool) -> None:
         message.at = time.monotonic()
         message.size = len(message.wire)
@@ -245,13 +253,13 @@ class _Session(asyncio.Protocol):
         del self.buffer[: end + 5]
         self.in_data = False
         message, self.message = self.message, None
-        self.sink.record(message, self.reply("DOT", "250 2.0.0 kept").startswith("2"))
+        self.sink.record(message, self.reply(self.sink.dot(message), "250 2.0.0 kept").startswith("2"))
         return True
 
     def reply(self, key: str, default: str) -> str:
         """Says what the sink was told to say, now or after its delay; returns it."""
         text = self.sink.answer(key, default)
-        delay = self.sink.delays.get(key, 0.0)
+        delay = self.sink.delay(key)
         if delay or text == HANG_UP:
             self.flush()
         if text == HANG_UP:
