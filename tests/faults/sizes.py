@@ -1,7 +1,7 @@
 """How large a campaign is, and its seed.
 
-In `make test` every campaign has a size that takes seconds. `make faults` sets FAULTS_FULL=1: the size that is
-promised. FAULTS_ROUNDS says another number, FAULTS_SEED repeats a seed that was printed.
+In `make test` every campaign has a size that takes seconds. `make faults` sets FAULTS_FULL=1: the size that
+is promised. FAULTS_ROUNDS says another number, FAULTS_SEED repeats a seed that was printed.
 """
 
 from __future__ import annotations
