@@ -26,9 +26,13 @@ from relay.admin.health import Health
 from relay.admin.place import NAME
 from relay.admin.web import Admin
 from relay.config.model import Config
+from relay.delivery.credential import Credentials
+from relay.delivery.oauth import Tokens
+from relay.delivery.oauth_endpoint import fetch
 from relay.delivery.opening import Opening, open_connection
 from relay.delivery.reports import Reports
 from relay.delivery.scheduler import Scheduler
+from relay.delivery.secret import Secrets
 from relay.front.admission import Admission
 from relay.front.authenticator import Authenticator
 from relay.front.channel import Channel
@@ -129,7 +133,14 @@ class App:
         ]
 
     def _scheduler(self) -> Scheduler:
-        opening = Opening(self.config.hostname, self.events, self.config.delivery.source_address)
+        secrets = Secrets(self.events.secret_exposed)
+        self.tokens = Tokens(secrets, time.monotonic, fetch)
+        opening = Opening(
+            self.config.hostname,
+            self.events,
+            self.config.delivery.source_address,
+            credentials=Credentials(secrets, self.tokens),
+        )
         return Scheduler(
             self.config,
             self.queue,
@@ -227,6 +238,8 @@ class App:
         for part in (getattr(self, name, None) for name in ("admin", "control")):
             if part is not None:
                 await part.stop()
+        if hasattr(self, "tokens"):
+            await self.tokens.close()
         if hasattr(self, "resolver"):
             await self.resolver.close()
 

@@ -85,7 +85,10 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
     original = f", rewritten from {printable(facts['orig_from'])}" if facts.get("orig_from") else ""
     yield f"{printable(facts['recipient'])} from {printable(sender)}{original}"
     yield f"  lane       {facts['lane']} (route: {facts['route']})"
-    yield f"  TLS        {facts['tls']}"
+    yield f"  TLS        {facts['tls']}" + (f", by {facts['ca_file']}" if facts.get("ca_file") else "")
+    if facts.get("username"):
+        how = f"by {facts['login_by']}, over a session that is at least {facts['login_over']}"
+        yield f"  login      {printable(facts['username'])}, {how}"
     yield f"  at a time  {facts['concurrency']} connections, {facts['messages_per_connection']} messages each"
     if facts["verdict"] == "capture":
         yield f"  written to {facts['capture']} instead of being sent"

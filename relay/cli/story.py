@@ -14,6 +14,7 @@ REASONS = {
     "greeting": "the next hop turns us away at its greeting",
     "tls": "TLS with the next hop fails",
     "auth": "the next hop refuses our user name or password",
+    "token": "there is no token for the login",
     "dns": "DNS does not answer",
     "address": "the next hop's address is not one we may use",
     "capture": "the capture directory cannot be written",

@@ -41,6 +41,8 @@ def _warn_routes(config: Config) -> Iterator[str]:
     for place, route in enumerate(config.routes):
         if captured(route):
             yield f"routes.{place}: mail of {route.name!r} is written to files and sent to nobody"
+        if route.ca_file is not None and route.tls != "verify":
+            yield f"routes.{place}.ca_file: not used with tls: {route.tls}; write tls: verify"
     everything = next(
         (at for at, each in enumerate(config.routes) if each.to is None and each.from_ is None), None
     )

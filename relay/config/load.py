@@ -14,6 +14,7 @@ from relay.config import advice, environment, syntax
 from relay.config.address import check_hostname
 from relay.config.checks import findings
 from relay.config.document import Node, read
+from relay.config.logins import located
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors, Path, Problem, dotted
 from relay.config.tree import Tree, unshared
@@ -32,7 +33,7 @@ def load(
     tree_root = unshared(root)
     problems += environment.apply(tree_root, environ)
     tree = Tree(tree_root, str(path) if path else "defaults")
-    config = _validated(tree, problems)
+    config = _validated(tree, problems, environ)
     if problems:
         raise ConfigErrors(problems)
     return config if config.hostname else config.model_copy(update={"hostname": own_name(fqdn())})
@@ -67,7 +68,7 @@ def _octets(path: FilePath) -> bytes:
         raise syntax.Unreadable(0, 0, f"cannot be read: {reason}; name a readable file after -c") from None
 
 
-def _validated(tree: Tree, problems: list[Problem]) -> Config:
+def _validated(tree: Tree, problems: list[Problem], environ: Mapping[str, str]) -> Config:
     """The model; problems are added. With problems, what comes back lacks the keys that are wrong."""
     data, empty = tree.data()
     problems += [tree.problem(path, advice.no_value(path)) for path in empty]
@@ -79,6 +80,7 @@ def _validated(tree: Tree, problems: list[Problem]) -> Config:
         problems += [tree.problem(each.path, each.text) for each in found]
         config = _partial(tree, [_key(each.path) for each in found])
         wrong += [each.path[:-1] or each.path if each.unknown else _key(each.path) for each in found]
+    config = located(config, environ)
     problems += [
         tree.problem(finding.path, finding.text, finding.also)
         for finding in findings(config)

@@ -11,8 +11,8 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from relay.delivery.dial import BUDGET, SESSIONS, NoSuchHost, Unreachable
+from relay.delivery.failure import OpenFailed
 from relay.delivery.job import Job, Kind, Verdict
-from relay.delivery.opening import OpenFailed
 from relay.delivery.pool import Link
 from relay.delivery.settling import Attempt
 from relay.delivery.verdict import combine, unasked

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Protocol
 
+from relay.delivery.failure import OpenFailed
 from relay.delivery.health import Trouble
-from relay.delivery.opening import OpenFailed
 from relay.delivery.pool import Link
 from relay.reply import Reply
 from relay.routing.hosts import DnsDeferred, DnsFailed, Resolution
@@ -25,7 +25,7 @@ SESSIONS = 2  # past the greeting, per attempt
 BUDGET = 600.0  # seconds to find an open connection in
 _BAD_FOR = 300.0  # seconds an address that failed is tried last
 _BAD_MOST = 4096  # addresses remembered
-_DEPTH = ("dns", "address", "connect", "greeting", "tls", "auth")  # how far a failure got
+_DEPTH = ("dns", "address", "connect", "greeting", "tls", "token", "auth")  # how far a failure got
 
 Opener = Callable[[Target, LanePolicy], Awaitable[Link]]
 

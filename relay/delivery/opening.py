@@ -1,22 +1,22 @@
-"""Opening a session: connect, greeting, EHLO, STARTTLS, and the hand-over to our own protocol.
+"""Opening a session: connect, greeting, EHLO, STARTTLS, AUTH, and the hand-over to our own protocol.
 
-aiosmtplib speaks up to and including EHLO; then `transport.set_protocol` gives the transport to a
+aiosmtplib speaks up to and including AUTH; then `transport.set_protocol` gives the transport to a
 `Connection`. Its time-outs are not used (None everywhere): each phase stands under `asyncio.timeout`, which
 keeps who owns the socket clear when an opening is cancelled. Every failure comes out as OpenFailed, judged
-by verdict.py.
+by verdict.py. What a login needs is had before anybody is connected to; it is sent only over a session that
+really is what `login_over` asks for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from pathlib import Path
 from typing import Protocol, cast
 
 import aiosmtplib
@@ -25,49 +25,33 @@ from relay.config.model import TlsPolicy
 from relay.delivery import verdict
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.connection import Connection
+from relay.delivery.credential import Credentials, NoCredential
+from relay.delivery.failure import OpenFailed, judge
+from relay.delivery.login import LEVELS, Credential, choose, level, log_in, unusable
 from relay.delivery.plain_hosts import PlainHosts
 from relay.delivery.reply_reader import clean
 from relay.delivery.timeouts import Timeouts
-from relay.delivery.verdict import Ruling, Trouble
+from relay.delivery.trust import NoTrust, Trust
+from relay.delivery.verdict import Own, Trouble
 from relay.observe.events import Events
-from relay.outcome import Deferred
-from relay.reply import Reply
+from relay.routing.login import Login
 from relay.routing.target import Target
-
-
-class OpenFailed(Exception):
-    """No session with this target. The lane goes to the next target; when all fail it is suspended.
-
-    reply, host, stage: for Deferred(reply, host, stage); stage is where it ended, one of outcome.STAGES.
-    kind: the reason to suspend, one of events.SUSPEND_REASONS ("connect", "greeting", "tls", "auth").
-    """
-
-    def __init__(self, stage: str, reply: Reply, kind: str, host: str) -> None:
-        super().__init__(f"{host}: {stage}: {reply.line}")
-        self.stage, self.reply, self.kind, self.host = stage, reply, kind, host
-
-    @property
-    def greeted(self) -> bool:
-        """It got past the greeting (at most 2 such sessions in one attempt)."""
-        return self.stage not in ("connect", "greeting")
 
 
 class SessionPolicy(Protocol):
     """What an opening needs of a lane's policy."""
 
     @property
+    def route(self) -> str: ...
+    @property
     def tls(self) -> TlsPolicy: ...
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def login(self) -> Login | None: ...
 
 
-@cache
-def tls_context(verify: bool) -> ssl.SSLContext:
-    """TLS 1.2 or later; verify False: any certificate will do (RFC 7435, opportunistic security)."""
-    if verify:
-        return ssl.create_default_context()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+_SESSIONS = {"clear": "in clear", "encrypted": "encrypted, but with nobody we know"}
 
 
 @dataclass(slots=True)
@@ -79,7 +63,10 @@ class Opening:
     source_address: str | None = None  # used for targets of its family
     timeouts: Timeouts = field(default_factory=Timeouts)
     plain: PlainHosts = field(default_factory=PlainHosts)
-    tls_context: Callable[[bool], ssl.SSLContext] = tls_context
+    tls_context: Callable[[bool, Path | None], ssl.SSLContext] = field(
+        default_factory=lambda: Trust().context
+    )
+    credentials: Credentials | None = None  # needed by routes that log in
 
 
 async def open_connection(target: Target, policy: SessionPolicy, opening: Opening) -> Connection:
@@ -89,33 +76,56 @@ async def open_connection(target: Target, policy: SessionPolicy, opening: Openin
     lane's.
     """
     begun = time.monotonic()
-    plain = policy.tls == "none" or (
-        policy.tls == "opportunistic" and (target.address, target.port) in opening.plain
-    )
-    session = _Session(target, policy.tls, opening)
+    tls = _needed(policy)
+    plain = tls == "none" or (tls == "opportunistic" and (target.address, target.port) in opening.plain)
+    session = _Session(target, policy, tls, opening)
+    await session.prepare()
     try:
         connection = await session.open(starttls=not plain)
     except OpenFailed as failure:
-        if not (failure.kind == "tls" and policy.tls == "opportunistic") or target.implicit_tls:
+        if not (failure.kind == "tls" and tls == "opportunistic") or target.implicit_tls:
             raise
-        session = _Session(target, policy.tls, opening)
         connection = await session.open(starttls=False)
     connection.setup = time.monotonic() - begun
     return connection
 
 
-class _Session:
-    """One socket on its way to a Connection."""
+def _needed(policy: SessionPolicy) -> TlsPolicy:
+    """With a login that must not be seen, TLS is no bonus: without it there is nothing to do at that host."""
+    login = policy.login
+    if policy.tls == "opportunistic" and login is not None and login.over != "clear":
+        return "require"
+    return policy.tls
 
-    def __init__(self, target: Target, tls: TlsPolicy, opening: Opening) -> None:
-        self._target, self._tls, self._opening = target, tls, opening
+
+class _Session:
+    """One socket on its way to a Connection; after a failure of opportunistic TLS a second one."""
+
+    def __init__(self, target: Target, policy: SessionPolicy, tls: TlsPolicy, opening: Opening) -> None:
+        self._target, self._policy, self._tls, self._opening = target, policy, tls, opening
         self._host = f"{target.name}[{target.address}]:{target.port}"
+        self._credential: Credential | None = None
+        self._context: ssl.SSLContext
         self._secure = ""
         self._smtp: aiosmtplib.SMTP
+
+    async def prepare(self) -> None:
+        """What must be there before it is worth while to connect. OpenFailed."""
+        try:
+            self._context = self._opening.tls_context(self._tls == "verify", self._policy.ca_file)
+            if self._policy.login is not None:
+                assert self._opening.credentials is not None
+                self._credential = await self._opening.credentials.of(self._policy.route, self._policy.login)
+        except NoTrust as error:
+            raise self._unprepared("ca_file", str(error)) from None
+        except NoCredential as error:
+            own: Own = "secret" if error.reason == "auth" else "token" if error.fault else "no token now"
+            raise self._unprepared(own, str(error)) from None
 
     async def open(self, *, starttls: bool) -> Connection:
         """OpenFailed. starttls False: do not even ask."""
         begun = time.monotonic()
+        self._secure = ""
         sock = await self._connect()
         self._smtp = aiosmtplib.SMTP(
             hostname=_server_name(self._target),
@@ -123,7 +133,7 @@ class _Session:
             sock=sock,
             use_tls=self._target.implicit_tls,
             start_tls=False,
-            tls_context=self._opening.tls_context(self._tls == "verify"),
+            tls_context=self._context,
             timeout=None,
         )
         try:
@@ -132,6 +142,8 @@ class _Session:
             await self._hello()
             if starttls and not self._target.implicit_tls:
                 await self._starttls()
+            if self._credential is not None:
+                await self._log_in(self._credential)
             return self._hand_over()
         except BaseException:
             if self._smtp.transport is not None:
@@ -177,9 +189,8 @@ class _Session:
         if not self._smtp.supports_extension("starttls"):
             if not opportunistic:
                 self._count("failed")
-                raise self._failed(
-                    "starttls", verdict.on_no_starttls("the host does not offer STARTTLS", self._host)
-                )
+                ruling = verdict.on_no_starttls("the host does not offer STARTTLS", self._host)
+                raise OpenFailed.of("starttls", ruling, self._host)
             return
         try:
             await self._handshake()
@@ -190,7 +201,7 @@ class _Session:
                 self._opening.plain.add(self._target.address, self._target.port)
                 if refused and self._smtp.is_connected:
                     return
-                raise OpenFailed("starttls", failure.reply, "tls", self._host) from failure
+                raise OpenFailed("starttls", failure.reply, "tls", self._host, fault=True) from failure
             raise
 
     async def _handshake(self) -> None:
@@ -198,7 +209,7 @@ class _Session:
         async with self._judged("starttls", self._opening.timeouts.tls):
             await self._smtp.starttls(
                 server_hostname=_server_name(self._target),
-                tls_context=self._opening.tls_context(self._tls == "verify"),
+                tls_context=self._context,
                 timeout=None,
             )
         self._opening.events.stage("tls", time.monotonic() - begun)
@@ -210,13 +221,53 @@ class _Session:
         self._count("ok")
 
     def _count(self, result: str) -> None:
-        self._opening.events.tls("out", self._secure or "none", self._tls, result)
+        self._opening.events.tls("out", self._secure or "none", self._policy.tls, result)
+
+    async def _log_in(self, credential: Credential) -> None:
+        """RFC 4954. The level of the session is looked at here and now, so that no mistake elsewhere can send
+        a secret to where it should not go."""
+        login = self._policy.login
+        assert login is not None
+        session = self._smtp.get_transport_info("ssl_object")
+        over = level(session)
+        if LEVELS.index(over) < LEVELS.index(login.over):
+            text = f"not logged in: the session is {_SESSIONS[over]}, and login_over is {login.over}"
+            raise self._own("level", text)
+        offered = self._smtp.server_auth_methods
+        mechanism = choose(offered, credential.oauth, over)
+        if not mechanism:
+            raise self._own("mechanism", unusable(offered, credential.oauth))
+        begun = time.monotonic()
+        async with self._judged("auth", self._opening.timeouts.auth):
+            code, text = await log_in(self._smtp, mechanism, credential)
+        if code // 100 != 2:
+            raise self._refused(code, text, credential)
+        self._silent("auth")
+        self._opening.events.stage("auth", time.monotonic() - begun)
+
+    def _refused(self, code: int, text: str, credential: Credential) -> OpenFailed:
+        ruling = verdict.on_reply("auth", code, clean(text.encode("utf-8", "surrogateescape")), self._host)
+        if code // 100 == 5 and self._opening.credentials is not None:
+            self._opening.credentials.refused(self._policy.route, credential)
+        failure = OpenFailed.of("auth", ruling, self._host)
+        failure.stamps = credential.stamps
+        return failure
+
+    def _own(self, what: Own, text: str) -> OpenFailed:
+        stage, ruling = verdict.on_own(what, text, self._host)
+        return OpenFailed.of(stage, ruling, self._host)
+
+    def _unprepared(self, what: Own, text: str) -> OpenFailed:
+        failure = self._own(what, text)
+        failure.connected = False
+        return failure
 
     def _hand_over(self) -> Connection:
         transport = cast("asyncio.Transport | None", self._smtp.transport)
         if transport is None or transport.is_closing():
             text = "the host closed the connection after EHLO"
-            raise self._failed("ehlo", verdict.on_trouble("ehlo", Trouble.EOF, text, self._host))
+            ruling = verdict.on_trouble("ehlo", Trouble.EOF, text, self._host)
+            raise OpenFailed.of("ehlo", ruling, self._host)
         capabilities = Capabilities.of(self._smtp.esmtp_extensions)
         connection = Connection(
             transport, capabilities, self._host, self._opening.timeouts, secure=self._secure
@@ -233,7 +284,8 @@ class _Session:
         protocol = self._smtp.protocol
         if protocol is not None and protocol._buffer:
             text = "the host spoke before it was asked"
-            raise self._failed(stage, verdict.on_trouble(stage, Trouble.NONSENSE, text, self._host))
+            ruling = verdict.on_trouble(stage, Trouble.NONSENSE, text, self._host)
+            raise OpenFailed.of(stage, ruling, self._host)
 
     @asynccontextmanager
     async def _judged(self, stage: str, seconds: float) -> AsyncIterator[None]:
@@ -242,41 +294,7 @@ class _Session:
             async with asyncio.timeout(seconds):
                 yield
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise self._failed(*_judge(stage, error, seconds, self._host)) from error
-
-    def _failed(self, stage: str, ruling: Ruling) -> OpenFailed:
-        assert isinstance(ruling.outcome, Deferred)
-        return OpenFailed(stage, ruling.outcome.reply, ruling.lane, self._host)
-
-
-def _judge(stage: str, error: Exception, seconds: float, host: str) -> tuple[str, Ruling]:
-    """(stage, ruling) for what came out of a phase. SSLError and TimeoutError are OSErrors."""
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        text = clean(error.message.encode("utf-8", "surrogateescape"))
-        if error.code >= 0:
-            return stage, verdict.on_reply(stage, error.code, text, host)
-        return stage, verdict.on_trouble(stage, Trouble.NONSENSE, text, host)
-    cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
-    if stage == "starttls" or isinstance(cause, ssl.SSLError | ValueError):
-        text = f"TLS handshake failed: {_words(cause or error, seconds)}"
-        return "starttls", verdict.on_trouble("starttls", Trouble.TLS, text, host)
-    if isinstance(cause, aiosmtplib.SMTPServerDisconnected):
-        text = f"the host closed the connection before the {stage} was complete"
-        return stage, verdict.on_trouble(stage, Trouble.EOF, text, host)
-    trouble = Trouble.TIMEOUT if isinstance(cause, TimeoutError) else Trouble.REFUSED
-    return stage, verdict.on_trouble(stage, trouble, f"{stage}: {_words(cause or error, seconds)}", host)
-
-
-def _words(error: BaseException, seconds: float) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
-    if isinstance(error, TimeoutError):
-        return f"no answer within {seconds:g} s"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()  # error.strerror is "Connect call failed" for all of them
-    return str(error) or type(error).__name__
+            raise OpenFailed.of(*judge(stage, error, seconds, self._host), self._host) from error
 
 
 def _server_name(target: Target) -> str:

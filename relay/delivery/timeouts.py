@@ -13,6 +13,7 @@ class Timeouts:
     greeting: float = 300.0
     ehlo: float = 300.0
     tls: float = 60.0
+    auth: float = 120.0  # the whole dialogue
     mail: float = 300.0
     rcpt: float = 300.0
     data: float = 120.0

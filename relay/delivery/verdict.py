@@ -40,15 +40,17 @@ class Row:
     elsewhere: bool = False  # may another host be tried in this attempt?
     lane: str = ""  # why to suspend when all hosts say so (SUSPEND_REASONS); "": the message's own trouble
     ambiguous: bool = False
+    fault: bool = False  # the route's own: it stands for this host until something is changed
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """outcome: of the recipients concerned; elsewhere, lane: as in Row."""
+    """outcome: of the recipients concerned; elsewhere, lane, fault: as in Row."""
 
     outcome: Outcome
     elsewhere: bool = False
     lane: str = ""
+    fault: bool = False
 
 
 REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
@@ -57,10 +59,10 @@ REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
     ("ehlo", 4): Row("4.3.2", elsewhere=True, lane="greeting"),
     ("ehlo", 5): Row("4.3.2", elsewhere=True, lane="greeting"),
     # under require and verify; opportunistic goes on in clear
-    ("starttls", 4): Row("4.7.4", elsewhere=True, lane="tls"),
-    ("starttls", 5): Row("4.7.4", elsewhere=True, lane="tls"),
-    ("auth", 4): Row("4.7.0", elsewhere=True, lane="auth"),
-    ("auth", 5): Row("4.7.8", elsewhere=True, lane="auth"),
+    ("starttls", 4): Row("4.7.4", elsewhere=True, lane="tls", fault=True),
+    ("starttls", 5): Row("4.7.4", elsewhere=True, lane="tls", fault=True),
+    ("auth", 4): Row("4.7.0", elsewhere=True, lane="auth", fault=True),
+    ("auth", 5): Row("4.7.8", elsewhere=True, lane="auth", fault=True),
     ("mail", 4): Row("4.0.0", elsewhere=True),
     ("mail", 5): Row("5.0.0"),
     ("rcpt", 4): Row("4.0.0", elsewhere=True),
@@ -70,15 +72,15 @@ REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
     ("dot", 4): Row("4.0.0"),
     ("dot", 5): Row("5.0.0"),
 }
-ROUTE_FAULT = Row("4.7.8", elsewhere=True, lane="auth")
+ROUTE_FAULT = Row("4.7.8", elsewhere=True, lane="auth", fault=True)
 TOO_MANY_ROW = Row("4.5.3", elsewhere=True)
 
 TROUBLE: dict[str, Row] = {  # stage
     "connect": Row("4.4.1", elsewhere=True, lane="connect"),
     "greeting": Row("4.4.1", elsewhere=True, lane="greeting"),
     "ehlo": Row("4.4.1", elsewhere=True, lane="greeting"),
-    "starttls": Row("4.7.5", elsewhere=True, lane="tls"),
-    "auth": Row("4.7.0", elsewhere=True, lane="auth"),
+    "starttls": Row("4.7.5", elsewhere=True, lane="tls", fault=True),
+    "auth": Row("4.7.0", elsewhere=True, lane="auth", fault=True),
     "mail": Row("4.4.2", elsewhere=True),
     "rcpt": Row("4.4.2", elsewhere=True),
     "data": Row("4.4.2"),
@@ -89,8 +91,8 @@ TROUBLE: dict[str, Row] = {  # stage
 NONSENSE: dict[str, Row] = {
     "greeting": Row("4.3.2", elsewhere=True, lane="greeting"),
     "ehlo": Row("4.3.2", elsewhere=True, lane="greeting"),
-    "starttls": Row("4.7.4", elsewhere=True, lane="tls"),
-    "auth": Row("4.7.0", elsewhere=True, lane="auth"),
+    "starttls": Row("4.7.4", elsewhere=True, lane="tls", fault=True),
+    "auth": Row("4.7.0", elsewhere=True, lane="auth", fault=True),
     "mail": Row("4.5.0", elsewhere=True),
     "rcpt": Row("4.5.0", elsewhere=True),
     "data": Row("4.5.0"),
@@ -104,7 +106,18 @@ LACKING: dict[str, Row] = {  # the final verdict only when no host offers it: se
 }
 AGE = Row("4.4.7")
 OURS = Row("4.3.0")
-NO_STARTTLS = Row("4.7.4", elsewhere=True, lane="tls")
+NO_STARTTLS = Row("4.7.4", elsewhere=True, lane="tls", fault=True)
+
+
+Own = Literal["level", "mechanism", "secret", "token", "no token now", "ca_file"]
+OWN: dict[Own, Row] = {  # what we find ourselves, before or instead of AUTH
+    "level": Row("4.7.11", elsewhere=True, lane="tls", fault=True),  # below login_over
+    "mechanism": Row("4.7.4", elsewhere=True, lane="auth", fault=True),
+    "secret": Row("4.7.8", elsewhere=True, lane="auth", fault=True),  # a file that cannot be read
+    "token": Row("4.7.8", elsewhere=True, lane="token", fault=True),  # the endpoint refuses us
+    "no token now": Row("4.7.0", elsewhere=True, lane="token"),
+    "ca_file": Row("4.7.5", elsewhere=True, lane="tls", fault=True),
+}
 
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
 
@@ -139,6 +152,12 @@ def on_lacking(capability: Capability, text: str, host: str) -> Ruling:
 def on_no_starttls(text: str, host: str) -> Ruling:
     """STARTTLS is required and not offered: the same as refused."""
     return _rule(NO_STARTTLS, Reply(0, NO_STARTTLS.enhanced, text), "starttls", host)
+
+
+def on_own(what: Own, text: str, host: str) -> tuple[str, Ruling]:
+    """(stage, ruling) for what keeps us from logging in, or from looking at a certificate."""
+    row, stage = OWN[what], "starttls" if what == "ca_file" else "auth"
+    return stage, _rule(row, Reply(0, row.enhanced, text), stage, host)
 
 
 def on_our_trouble(stage: str, text: str) -> Ruling:
@@ -192,4 +211,4 @@ def _rule(row: Row, reply: Reply, stage: str, host: str) -> Ruling:
         outcome = Failed(reply, host, stage)
     else:
         outcome = Deferred(reply, host, stage, row.ambiguous)
-    return Ruling(outcome, row.elsewhere, row.lane)
+    return Ruling(outcome, row.elsewhere, row.lane, row.fault)

@@ -14,7 +14,8 @@ REJECT_REASONS = (
     "policy", "syntax", "size", "space", "recipients", "loop", "sequence", "newline", "spool", "timeout",
     "bug", "closing", "address", "abuse", "auth", "sender",
 )  # fmt: skip
-SUSPEND_REASONS = ("connect", "greeting", "tls", "auth", "dns", "address", "capture", "limit")
+SUSPEND_REASONS = ("connect", "greeting", "tls", "auth", "dns", "address", "capture", "limit", "token")
+FAULT_REASONS = ("tls", "auth", "token")
 OTHER = "other"
 
 QUEUE_STATES = ("incoming", "active", "deferred", "hold", "quarantine")

@@ -44,6 +44,11 @@ class ProcessEvents(Recorder):
         """Something an operator should look at."""
         self.log.write(WARNING, "master", "warning", f"warning: {text}", message=text)
 
+    def secret_exposed(self, path: str) -> None:
+        """A file with a secret can be read by every user of this machine."""
+        text = f"warning: {path} holds a secret and everybody may read it; chmod o-r it"
+        self.log.write(WARNING, "smtp", "secret_exposed", text, path=path)
+
     def info(self, text: str) -> None:
         """Something worth a line."""
         self.log.write(INFO, "master", "info", text, message=text)

@@ -23,10 +23,11 @@ async def describe(
     rewritten: a sender -> the one in its place, or itself.
 
     keys: recipient, sender, orig_from (what the sender was before, "" where it is the same), lane, route,
-    kind, domain, port, tls, concurrency, messages_per_connection, capture (text or None), verdict ("hosts",
-    "failed", "deferred", "capture"), reply (text, "" with hosts), and hosts: a list in the order of
-    preference of {name, preference, port, implicit_tls, state, addresses, refused: [{address, why}], text};
-    `state` as in finding.Finding, "dropped" for a host behind or beside our own.
+    kind, domain, port, tls, concurrency, messages_per_connection; ca_file, username, login_by ("password" or
+    "oauth"), login_over, capture: text, None where there is none; verdict ("hosts", "failed", "deferred",
+    "capture"), reply (text, "" with hosts), and hosts: a list in the order of preference of {name,
+    preference, port, implicit_tls, state, addresses, refused: [{address, why}], text}; `state` as in
+    finding.Finding, "dropped" for a host behind or beside our own.
     """
     original, sender = sender, rewritten(sender)
     lane = table.lane(sender, recipient)
@@ -49,6 +50,10 @@ def _policy_facts(policy: LanePolicy) -> dict[str, Any]:
         "domain": policy.domain,
         "port": policy.port,
         "tls": policy.tls,
+        "ca_file": str(policy.ca_file) if policy.ca_file else None,
+        "username": policy.login.username if policy.login else None,
+        "login_by": policy.login.by if policy.login else None,
+        "login_over": policy.login.over if policy.login else None,
         "concurrency": policy.concurrency,
         "messages_per_connection": policy.messages_per_connection,
         "capture": str(policy.capture) if policy.capture else None,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config.model import Config, Lane, Route, TlsPolicy
+from relay.routing.login import Login
 from relay.routing.pattern import Matcher, compile_patterns, fold_address
 from relay.routing.via import Kind, RouteVia, Via, parse_route_via
 
@@ -37,6 +38,8 @@ class LanePolicy:
     tls: TlsPolicy
     concurrency: int
     messages_per_connection: int
+    ca_file: Path | None = None  # for verify, instead of the system's
+    login: Login | None = None  # only with kind "via"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,4 +163,6 @@ def _policy(
         limits.tls,
         limits.concurrency,
         limits.messages_per_connection,
+        ca_file=limits.ca_file,
+        login=Login.of(limits) if isinstance(limits, Route) else None,
     )

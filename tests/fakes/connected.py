@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fakes.scripted_server import EXTENSIONS, Script, ScriptedServer
@@ -17,6 +18,7 @@ from relay.delivery.opening import Opening, open_connection
 from relay.delivery.timeouts import Timeouts
 from relay.observe.events import Events
 from relay.outcome import Delivered, Failed
+from relay.routing.login import Login
 from relay.routing.target import Target
 
 WITHOUT_PIPELINING = tuple(name for name in EXTENSIONS if name != "PIPELINING")
@@ -32,6 +34,9 @@ class Policy:
     """What an opening needs of a lane's policy."""
 
     tls: TlsPolicy = "opportunistic"
+    ca_file: Path | None = None
+    login: Login | None = None
+    route: str = "smarthost"
 
 
 @asynccontextmanager

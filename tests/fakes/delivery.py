@@ -17,8 +17,8 @@ from typing import Any, Literal
 from mailqueue.entry import Entry, Message, Recipient
 from relay.config.model import Config
 from relay.delivery.attempt import Conclusion
+from relay.delivery.failure import OpenFailed
 from relay.delivery.job import Job, Verdict
-from relay.delivery.opening import OpenFailed
 from relay.envelope import Envelope
 from relay.observe.events import Events
 from relay.outcome import Deferred, Delivered, Failed, Outcome

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,17 @@ from fakes.scripted_server import CERTIFICATE, EXTENSIONS
 
 from relay.config.model import TlsPolicy
 from relay.delivery.connection import Connection
-from relay.delivery.opening import OpenFailed, Opening, open_connection, tls_context
+from relay.delivery.credential import Credentials
+from relay.delivery.failure import OpenFailed
+from relay.delivery.oauth import Fetch, Tokens
+from relay.delivery.oauth_endpoint import fetch
+from relay.delivery.opening import Opening, open_connection
+from relay.delivery.secret import Secrets
 from relay.delivery.timeouts import Timeouts
+from relay.delivery.trust import Trust
 from relay.observe.events import Events
 from relay.outcome import Delivered
+from relay.routing.login import Login
 from relay.routing.target import Target
 
 WITH_TLS = (*EXTENSIONS, "STARTTLS")
@@ -47,17 +56,32 @@ class Opener:
     events: TlsEvents = field(default_factory=TlsEvents)
     timeouts: Timeouts = field(default_factory=Timeouts)
     source: str | None = None
+    fetch: Fetch = fetch
     opened: list[Connection] = field(default_factory=list)
     opening: Opening = field(init=False)
 
     def __post_init__(self) -> None:
-        self.opening = Opening("relay.example.com", self.events, self.source, self.timeouts)
+        self.secrets = Secrets(self.events.secret_exposed)
+        self.tokens = Tokens(self.secrets, time.monotonic, self.fetch)
+        self.opening = Opening(
+            "relay.example.com",
+            self.events,
+            self.source,
+            self.timeouts,
+            credentials=Credentials(self.secrets, self.tokens),
+        )
 
     async def open(
-        self, tls: TlsPolicy = "none", *, name: str = "mx.example.net", implicit: bool = False
+        self,
+        tls: TlsPolicy = "none",
+        *,
+        name: str = "mx.example.net",
+        implicit: bool = False,
+        login: Login | None = None,
+        ca_file: Path | None = None,
     ) -> Connection:
         target = Target(name, "127.0.0.1", self.port, implicit)
-        connection = await open_connection(target, Policy(tls), self.opening)
+        connection = await open_connection(target, Policy(tls, ca_file, login), self.opening)
         self.opened.append(connection)
         assert connection.idle and connection.setup > 0
         return connection
@@ -77,12 +101,9 @@ class Opener:
             await connection.wait_closed()
 
 
-def trusting(verify: bool) -> ssl.SSLContext:
-    """As tls_context, but the certificate of the scripted server is a known one."""
-    context = tls_context(False)
-    if verify:
-        context = ssl.create_default_context(cafile=str(CERTIFICATE))
-    return context
+def trusting(verify: bool, ca_file: Path | None = None) -> ssl.SSLContext:
+    """As Trust.context, but the certificate of the scripted server is a known one."""
+    return Trust().context(verify, CERTIFICATE)
 
 
 def facts(failure: OpenFailed) -> tuple[str, str, str]:

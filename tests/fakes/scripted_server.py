@@ -4,12 +4,12 @@
         ...                                         # connect to 127.0.0.1, server.port
     server.conversations[0].commands                # what was said, line by line
 
-The script maps an occasion to an answer. Occasions: CONNECT (the greeting), EHLO, HELO, STARTTLS, MAIL, RCPT,
-DATA, CONTENT (as it begins), "." (the final dot), RSET, QUIT; "RCPT bob@example.com" for one recipient and
-"MAIL#2" for the second call on a connection go before the plain one. An answer is a reply ("250 ok", lines
-separated by LF), octets as they stand, one of DROP, RESET, STALL, an asyncio.Event to wait for, or a tuple
-of these, done in order. A list gives one answer to each call over all connections, the last for ever.
-Occasions without a script get what a friendly server says.
+The script maps an occasion to an answer. Occasions: CONNECT (the greeting), EHLO, HELO, STARTTLS, AUTH,
+RESPONSE (a line of its dialogue), MAIL, RCPT, DATA, CONTENT (as it begins), "." (the final dot), RSET, QUIT;
+"RCPT bob@example.com" for one recipient and "MAIL#2" for the second call on a connection go before the plain
+one. An answer is a reply ("250 ok", lines separated by LF), octets as they stand, one of DROP, RESET, STALL,
+an asyncio.Event to wait for, or a tuple of these, done in order. A list gives one answer to each call over
+all connections, the last for ever. Occasions without a script get what a friendly server says.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
+
+from fakes.logins import Logins
 
 EXTENSIONS = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
 CERTIFICATE = Path(__file__).with_name("tls") / "certificate.pem"
@@ -63,6 +65,7 @@ class Conversation:
     commands: list[bytes] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     secure: bool = False
+    clear: bytes = b""  # what came before TLS, all of it without TLS
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # either side has closed
 
     @property
@@ -84,8 +87,12 @@ class ScriptedServer:
         *,
         implicit_tls: bool = False,
         receive_buffer: int = 0,
+        context: ssl.SSLContext | None = None,
+        logins: Logins | None = None,
     ) -> None:
-        """receive_buffer: octets of the kernel's receive buffer; small ones make the client wait."""
+        """context: its certificate, instead of one that nobody signed. logins: who may log in (offered
+        when `extensions` says so). receive_buffer: octets of the kernel's buffer; few make the client wait.
+        """
         self.script: dict[str, Answer | list[Answer]] = dict(script or {})
         self.extensions = extensions
         self.conversations: list[Conversation] = []
@@ -93,6 +100,8 @@ class ScriptedServer:
         self.port = 0
         self._implicit_tls = implicit_tls
         self._receive_buffer = receive_buffer
+        self.context = context or server_context()
+        self.logins = logins
         self._calls: dict[str, int] = {}
         self._reached: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,7 +112,7 @@ class ScriptedServer:
         if self._receive_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         self.port = listener.getsockname()[1]
-        context = server_context() if self._implicit_tls else None
+        context = self.context if self._implicit_tls else None
         self._server = await asyncio.start_server(self._accept, sock=listener, ssl=context)
         return self
 
@@ -129,7 +138,7 @@ class ScriptedServer:
         task = asyncio.get_running_loop().create_task(_Session(self, conversation, reader, writer).run())
         self._tasks.add(task)
 
-    def answer(self, occasion: str, argument: str, call: int) -> Answer:
+    def answer(self, occasion: str, argument: str, call: int, otherwise: str = "") -> Answer:
         """What the script says; call: the n-th of this occasion on this connection, from 1."""
         self._reached.setdefault(occasion, asyncio.Event()).set()
         for key in (f"{occasion} {argument}", f"{occasion}#{call}", occasion):
@@ -138,7 +147,7 @@ class ScriptedServer:
         if occasion == "EHLO":
             lines = ["250-mx.example.net", *(f"250-{name}" for name in self.extensions), "250 HELP"]
             return "\n".join(lines)
-        return FRIENDLY.get(occasion, "500 5.5.1 unknown command")
+        return otherwise or FRIENDLY.get(occasion, "500 5.5.1 unknown command")
 
     def _choose(self, key: str, answers: Answer | list[Answer]) -> Answer:
         if not isinstance(answers, list):
@@ -177,14 +186,29 @@ class _Session:
         self.conversation.commands.append(line[:-2])
         verb = line[:4].decode("latin-1").upper().strip()
         verb = "STARTTLS" if verb == "STAR" else verb
-        reply = await self._perform(verb, _address(line))
+        reply = await self._perform(verb, _address(line), self._login(verb, line))
         if verb == "DATA" and reply.startswith("3"):
             await self._content()
+        elif verb == "AUTH" and reply.startswith("334"):
+            await self._challenges(reply)
         elif verb == "STARTTLS" and reply.startswith("2"):
             self.buffer = b""
-            await self.writer.start_tls(server_context())
+            await self.writer.start_tls(self.server.context)
             self.conversation.secure = True
         return verb != "QUIT"
+
+    def _login(self, verb: str, line: bytes) -> str:
+        """What AUTH is answered unless the script says otherwise."""
+        logins = self.server.logins
+        return logins.begin(line[:-2].decode()) if verb == "AUTH" and logins else ""
+
+    async def _challenges(self, reply: str) -> None:
+        """Occasion RESPONSE: a line of a login's dialogue."""
+        while reply.startswith("334"):
+            line = await self._until(b"\r\n")
+            self.conversation.commands.append(line[:-2])
+            logins = self.server.logins
+            reply = await self._perform("RESPONSE", "", logins.respond(line[:-2].decode()) if logins else "")
 
     async def _content(self) -> None:
         await self._perform("CONTENT")
@@ -195,10 +219,10 @@ class _Session:
         if reply.startswith("2"):
             self.server.contents.append(content)
 
-    async def _perform(self, occasion: str, argument: str = "") -> str:
+    async def _perform(self, occasion: str, argument: str = "", otherwise: str = "") -> str:
         """Do what the script says; the last reply as text."""
         call = self.calls[occasion] = self.calls.get(occasion, 0) + 1
-        answer = self.server.answer(occasion, argument, call)
+        answer = self.server.answer(occasion, argument, call, otherwise)
         said = ""
         for step in answer if isinstance(answer, tuple) else (answer,):
             if isinstance(step, str):
@@ -232,6 +256,8 @@ class _Session:
             if not chunk:
                 raise _Ended
             self.conversation.chunks.append(chunk)
+            if not self.conversation.secure:
+                self.conversation.clear += chunk
             self.buffer += chunk
         place += len(end)
         found, self.buffer = self.buffer[:place], self.buffer[place:]

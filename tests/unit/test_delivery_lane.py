@@ -10,7 +10,7 @@ from fakes.clock import FakeClock
 from fakes.delivery import FakeHop, FakeLink, FakeResolver, FakeTable
 
 from relay.delivery.dial import Dialer, NoSuchHost, Unreachable
-from relay.delivery.opening import OpenFailed
+from relay.delivery.failure import OpenFailed
 from relay.delivery.pool import Link, Pool
 from relay.reply import Reply
 from relay.routing.hosts import DnsDeferred, DnsFailed

@@ -181,6 +181,8 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.bug("front.session", KeyError("x")), 'relay_bugs_total{where="front"}', 1,
      "bug: bug: in front.session: KeyError: 'x'"),
     (lambda e: e.warning("careful"), 'relay_bugs_total{where="loop"}', 0, "master: warning: careful"),
+    (lambda e: e.secret_exposed("/etc/relay/p"), 'relay_bugs_total{where="loop"}', 0,
+     "smtp: warning: /etc/relay/p holds a secret and everybody may read it; chmod o-r it"),
     (lambda e: e.info("note"), 'relay_bugs_total{where="loop"}', 0, "master: note"),
     (lambda e: e.loop_lag(0.02), 'relay_event_loop_lag_seconds_bucket{le="0.05"}', 1, ""),
 ]  # fmt: skip
@@ -279,7 +281,7 @@ def test_labels_are_reduced() -> None:
         "5.7", "4.4", "none", "none", "none",
     ]  # fmt: skip
     assert len(REJECT_REASONS) == 16
-    assert len(SUSPEND_REASONS) == 8
+    assert len(SUSPEND_REASONS) == 9
 
 
 def refusals() -> set[tuple[str, str, str]]:
