@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mailqueue import Options, Queue
@@ -35,6 +36,8 @@ from relay.delivery.scheduler import Scheduler
 from relay.delivery.secret import Secrets
 from relay.front.admission import Admission
 from relay.front.authenticator import Authenticator
+from relay.front.certificate import CertificateError, Loaded, load
+from relay.front.certificate_watch import CertificateWatch
 from relay.front.channel import Channel
 from relay.front.listener import Listener, stop_listeners
 from relay.front.rewrite import Rewriter
@@ -53,7 +56,7 @@ SETTLE_SHARE = 0.2  # of the shutdown timeout is kept for the last commit
 
 
 class StartFailed(Exception):
-    """An address cannot be had. The text is one line that says which and what to do."""
+    """An address cannot be had, or a certificate. The text is one line that says which and what to do."""
 
 
 class App:
@@ -69,15 +72,17 @@ class App:
         self._listeners: list[Listener] = []
         self._authenticator = Authenticator(events)
         self._users = UsersWatch(self._authenticator, events)
+        self.certificate = CertificateWatch(events)
         self._admission: Admission[Channel] = Admission(
             config.limits.sessions, config.limits.sessions_per_client
         )
 
     async def start(self) -> None:
-        """Accepting when it returns. QueueError: the spool; StartFailed: an address. Then nothing runs."""
+        """Accepting when it returns. QueueError: the spool; StartFailed: what it says. Then nothing runs."""
+        loaded = self._load_certificate(self.config)
         self.queue = await Queue.open(self.config.spool, self._options(), self.events)
         try:
-            await self._start()
+            await self._start(loaded)
         except BaseException:
             await self.stop()
             raise
@@ -87,7 +92,7 @@ class App:
         more = f"spool {self.config.spool}, admin {self.admin_address}"
         self.events.started(f"relay {__version__} accepts mail on {where}; {more}")
 
-    async def _start(self) -> None:
+    async def _start(self, loaded: Loaded | None) -> None:
         self.queue.on_failed = self._failed
         self.health.queue = self.queue
         self.events.metrics.spool.watch(self.queue)
@@ -108,6 +113,8 @@ class App:
         self.scheduler.start()
         self._users.configure(self.config.users_file)
         await self._users.settled()
+        self._use_certificate(self.config, loaded)
+        self.certificate.start()
         for listener in self._services():
             made = Listener(listener, self._admission)
             await _bound(made.start(), "listeners", listener.listener)
@@ -128,9 +135,23 @@ class App:
                 self.table,
                 self.events,
                 authenticator=self._authenticator,
+                certificate=self.certificate,
             )
             for listener in self.config.listeners
         ]
+
+    def _load_certificate(self, config: Config) -> Loaded | None:
+        """What the listeners will show, where one has TLS. StartFailed."""
+        if all(listener.tls == "off" for listener in self.config.listeners):
+            return None
+        try:
+            return load(*certificate_files(config))
+        except CertificateError as error:
+            raise StartFailed(str(error)) from None
+
+    def _use_certificate(self, config: Config, loaded: Loaded | None) -> None:
+        if loaded is not None:
+            self.certificate.use(certificate_files(config), loaded)
 
     def _scheduler(self) -> Scheduler:
         secrets = Secrets(self.events.secret_exposed)
@@ -193,11 +214,14 @@ class App:
 
     def reload(self, config: Config) -> list[str]:
         """From now on `config` holds, but for the keys that need a restart: the changed ones are returned.
+        StartFailed: nothing was changed.
 
         The old resolver is left to answer who still waits for it (its questions end within seconds): cut off,
         an attempt under way would be lost."""
         kept, stuck = merged(self.config, config)
         table, resolver = self._routing(kept)  # what can fail comes first: all or nothing
+        loaded = self._load_certificate(kept)
+        self._use_certificate(kept, loaded)
         self.config, self.table, self.resolver = kept, table, resolver
         self.events.metrics.configure(route_names(config), [item.address for item in self.config.listeners])
         self.events.log.configure(style=config.log.format, level=config.log.level)
@@ -228,6 +252,7 @@ class App:
         deadline = time.monotonic() + patience
         self.health.stopping = True
         self._lag.stop()
+        self.certificate.stop()
         if self._listeners:
             cut = await stop_listeners(self._listeners, self._admission, patience / 2)
             self.events.stopping(f"no longer accepting; {cut} sessions cut" if cut else "no longer accepting")
@@ -242,6 +267,14 @@ class App:
             await self.tokens.close()
         if hasattr(self, "resolver"):
             await self.resolver.close()
+
+
+def certificate_files(config: Config) -> tuple[Path, Path]:
+    """certificate, key."""
+    tls = config.tls
+    if tls.certificate is None or tls.key is None:
+        raise StartFailed("tls: a listener needs a certificate; write tls: {certificate: ..., key: ...}")
+    return tls.certificate, tls.key
 
 
 def merged(old: Config, new: Config) -> tuple[Config, list[str]]:

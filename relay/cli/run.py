@@ -148,7 +148,11 @@ class Process:
             return
         for text in warnings(config):
             self.events.warning(text)
-        stuck = self.app.reload(config)
+        try:
+            stuck = self.app.reload(config)
+        except StartFailed as error:
+            self.events.reloaded(False, str(error))
+            return
         text = f"; these need a restart: {', '.join(stuck)}" if stuck else ""
         self.events.reloaded(True, f"configuration read again{text}")
 

@@ -30,34 +30,45 @@ class Admission(Generic[S]):
         return len(self._open)
 
     def admit(self, session: S, address: str, file: int = 0) -> str:
-        """ "" and the session is counted, or the reason of events.session_refused. file: its descriptor; the
-        system hands out the lowest free one, so a high one means that few are left."""
+        """ "" and the session is counted, or the reason of events.session_refused. address: "" when it is not
+        known yet, see `identify`. file: its descriptor; the system hands out the lowest free one, so a high
+        one means that few are left."""
         if self.closing:
             return "closing"
         if file >= self.highest_file:
             return "files"
         if len(self._open) >= self.sessions:
             return "sessions"
-        mine = self._clients.get(address, 0)
-        if mine >= self.sessions_per_client:
-            return "sessions_per_client"
+        if address:
+            mine = self._clients.get(address, 0)
+            if mine >= self.sessions_per_client:
+                return "sessions_per_client"
+            self._clients[address] = mine + 1
         self._open[session] = address
-        self._clients[address] = mine + 1
         return ""
+
+    def identify(self, session: S, address: str) -> str:
+        """The client of a session that was admitted without one: as `admit`, and released when refused."""
+        self.release(session)
+        return self.admit(session, address)
 
     def release(self, session: S) -> bool:
         """False: the session was turned away, or was released before."""
         address = self._open.pop(session, None)
         if address is None:
             return False
+        if address:
+            self._leave(address)
+        if not self._open:
+            self._wake()
+        return True
+
+    def _leave(self, address: str) -> None:
         left = self._clients[address] - 1
         if left:
             self._clients[address] = left
         else:
             del self._clients[address]
-        if not self._open:
-            self._wake()
-        return True
 
     def all(self) -> list[S]:
         return list(self._open)

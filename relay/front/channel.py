@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any
 
 from aiosmtpd.smtp import SMTP
 
 from relay.front.admission import Admission
 from relay.front.deadline import Deadline
 from relay.front.intake import Intake
-from relay.front.policy import plain_address
 from relay.front.replies import SHUTTING_DOWN, wire
 from relay.front.service import Service
 from relay.reply import Reply
@@ -30,12 +29,6 @@ RATE_WINDOW, RATE_OCTETS = 300.0, 30_000  # in DATA: at least so many octets in 
 
 TIMED_OUT = Reply(421, "4.4.2", "time-out, closing")
 CLOSING = Reply(421, *SHUTTING_DOWN)
-_REFUSALS = {
-    "closing": CLOSING,
-    "sessions": Reply(421, "4.7.0", "too many sessions, try again later"),
-    "sessions_per_client": Reply(421, "4.7.0", "too many sessions from your address, try again later"),
-    "files": Reply(421, "4.3.2", "too many open files, try again later"),
-}
 
 
 class State(IntEnum):
@@ -43,6 +36,8 @@ class State(IntEnum):
     DATA = 1  # takes the message
     BUSY = 2  # waits for a commit, or for a command's coroutine
     CLOSING = 3  # the last reply is being written, or the connection is gone
+    PROXY = 4  # waits for the PROXY header
+    HANDSHAKE = 5  # TLS begins
 
 
 def template(hostname: str, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
@@ -53,9 +48,12 @@ def template(hostname: str, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
 
 
 class Channel(SMTP):
-    """The base of Session, which gives it `advance` (take what is in the buffer) and the rest at the end."""
+    """The base of a session: arrival.py says how it begins, session.py what `advance` takes from the
+    buffer."""
 
     transport: asyncio.Transport | None
+    deadline: Deadline  # made when the session is counted, as is _ends (loop time)
+    _ends: float
 
     def __init__(  # not super().__init__: see template
         self,
@@ -69,15 +67,16 @@ class Channel(SMTP):
         self.service = service
         self.admission = admission
         self.address = ""  # of the client, without port
-        self.client = ""  # as logged
+        self.client = ""  # as logged; "" until it was let in
+        self.secure = ""  # the TLS version of the session, "" in clear
         self.trusted = False
-        self.secure = ""  # the version of TLS, "" in clear
         self.state = State.COMMAND
         self.buffer = b""
         self.at = 0  # what lies before is done with
         self.replies: list[bytes] = []
         self.intake: Intake | None = None
-        self.task: asyncio.Task[bytes] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.below: asyncio.Transport | None = None  # what carries TLS
         self.eof = False
         self.stopping = False
         self.choked = False  # the client does not read
@@ -85,27 +84,7 @@ class Channel(SMTP):
         self._octets = 0
         self._window = (0.0, 0)  # of DATA: when it began, octets then
 
-    # --- the transport's calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self.address = plain_address(peer[0]) if peer else ""
-        self.client = f"unknown[{self.address}]"
-        service = self.service
-        sock = transport.get_extra_info("socket")
-        refusal = self.admission.admit(self, self.address, sock.fileno() if sock else 0)
-        if refusal:
-            self.state = State.CLOSING
-            service.events.session_refused(service.listener, self.client, refusal)
-            self.transport.write(wire(_REFUSALS[refusal]))
-            self.transport.close()
-            return
-        self.deadline = Deadline(self.loop, COMMAND_TIME, self._tick)
-        self._ends = self.deadline.at - COMMAND_TIME + SESSION_TIME
-        self.trusted = service.trust.allows(self.address)
-        service.events.session_opened(service.listener, self.client)
-        self.transport.write(service.greeting)
+    # --- the transport's calls (connection_made: arrival.py)
 
     def data_received(self, data: bytes) -> None:
         if self.state is State.CLOSING:
@@ -116,17 +95,19 @@ class Channel(SMTP):
         self.advance()
 
     def eof_received(self) -> bool:
-        """The client will send no more. What it sent is still answered: True keeps our side open for that."""
+        """The client will send no more. What it sent is still answered: True keeps our side open for that.
+        TLS has no half-closed connections: it ends at once."""
         self.eof = True
         self.advance()
-        return self.state is State.BUSY or self.choked
+        return (self.state is State.BUSY or self.choked) and not self.secure
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self.state = State.CLOSING
         if self.admission.release(self):
             self.deadline.cancel()
-            self.service.events.session_closed(self.service.listener, self.client)
+            if self.client:
+                self.service.events.session_closed(self.service.listener, self.client)
         if self.task is not None:
             self.task.cancel()
         self.drop_message()
@@ -175,6 +156,8 @@ class Channel(SMTP):
         if self.state in (State.COMMAND, State.DATA):
             self.say_last(CLOSING)
             self.flush()
+        elif self.state in (State.PROXY, State.HANDSHAKE):
+            self.abort()
 
     def abort(self) -> None:
         if self.transport is not None:
@@ -192,9 +175,16 @@ class Channel(SMTP):
         if self.state is State.CLOSING:
             self.buffer = b""
             self.deadline.put(CLOSING_TIME)
-            transport.close()
+            self._close(transport)
         elif self.state is not State.COMMAND or self.held or self.choked:
             self._regulate()
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """TLS waits some seconds for the client to say goodbye as well; not when the relay shuts down."""
+        if not transport.is_closing():  # a second close() spoils asyncio's transport of TLS
+            transport.close()
+        if self.stopping and self.below is not None and not transport.get_write_buffer_size():
+            self.below.close()
 
     # --- pausing and time
 

@@ -155,6 +155,22 @@ def help_(_: Session, __: str) -> bytes:
     return replies.HELP
 
 
+def starttls(session: Session, argument: str) -> bytes:
+    """RFC 3207 section 4. What a client, or somebody on the way, sent behind it in clear is never taken for
+    something said inside TLS (CVE-2011-0411)."""
+    if session.service.tls != "starttls" and not session.secure:
+        return not_offered(session, argument)
+    if argument.strip(" "):
+        raise bad_argument("STARTTLS takes no argument")
+    if session.secure:
+        raise out_of_order("TLS is on")
+    if session.at < len(session.buffer):
+        session.leave()
+        raise Refused(554, "5.5.1", "nothing may follow STARTTLS in clear", "abuse")
+    session.begin_tls()
+    return replies.GO_SECURE
+
+
 def expn(_: Session, __: str) -> bytes:
     raise Refused(502, "5.7.0", "EXPN is not offered", "policy")
 
@@ -210,7 +226,8 @@ COMMANDS: dict[str, Command] = {
     "HELP": help_,
     "EXPN": expn,
     "AUTH": auth,
-    **dict.fromkeys(("ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BDAT", "STARTTLS"), not_offered),
+    "STARTTLS": starttls,
+    **dict.fromkeys(("ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BDAT"), not_offered),
     **dict.fromkeys(("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE"), http),
 }
 STAGES = {"EHLO": "helo", "HELO": "helo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data"}

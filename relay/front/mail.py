@@ -29,8 +29,11 @@ class Caller:
     origin: str
 
 
-def caller(client: str, address: str, helo: str, extended: bool) -> Caller:
+def caller(client: str, address: str, helo: str, extended: bool, secure: str) -> Caller:
+    """secure: the version of TLS, "" in clear."""
     origin = f"{received.helo_text(helo)} ({received.address_literal(address)})"
+    if secure:
+        origin = f"{origin}\r\n\t(using {secure})"
     return Caller(client, helo, extended, origin)
 
 

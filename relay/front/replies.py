@@ -29,6 +29,7 @@ SEND_DATA = b"354 end data with <CR><LF>.<CR><LF>\r\n"
 RESET_OK = b"250 2.0.0 reset\r\n"
 NOOP_OK = b"250 2.0.0 ok\r\n"
 GOODBYE = b"221 2.0.0 goodbye\r\n"
+GO_SECURE = b"220 2.0.0 begin TLS\r\n"
 VERIFY = b"252 2.5.0 cannot verify, but will take a message for it and attempt delivery\r\n"
 HELP = b"214 2.0.0 commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n"
 

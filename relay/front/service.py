@@ -16,6 +16,7 @@ from mailqueue.entry import Accepted, Message
 from relay.config.model import Config, Listener
 from relay.front.auth import MECHANISMS
 from relay.front.authenticator import Authenticator
+from relay.front.certificate_watch import CertificateWatch
 from relay.front.from_header import rewrite_from
 from relay.front.intake import ContentWriter
 from relay.front.policy import Trust
@@ -58,11 +59,14 @@ class Service:
         events: Events,
         wall: Callable[[], float] = time.time,
         authenticator: Authenticator | None = None,
+        certificate: CertificateWatch | None = None,
     ) -> None:
-        """wall: seconds since the epoch; authenticator: kept only where the listener takes logins.
-
-        hostname: as configured, else the machine's name."""
+        """wall: seconds since the epoch; authenticator: kept only where the listener takes logins;
+        certificate: loaded, where the listener has TLS. hostname: as configured, else the machine's name."""
         self.listener = listener.address
+        self.tls = listener.tls
+        self.certificate = certificate
+        self.proxies = Trust(listener.proxy_from) if listener.proxy_from else None
         self.hostname = config.hostname or socket.getfqdn()
         self.origin = config.origin or self.hostname
         self.limits = config.limits
@@ -96,9 +100,11 @@ class Service:
 
     def _ehlo_text(self, secure: str) -> bytes:
         """RFC 5321 4.1.1.1; the extensions: RFC 2920, 1870, 6152, 6531, 2034, 3461,
-        4954."""
+        4954; 3207 in clear only."""
         size = f"SIZE {self.limits.message_size}"
         lines = [self.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"]
+        if self.tls == "starttls" and not secure:
+            lines.append("STARTTLS")
         if self.takes_login(secure):
             lines.append(f"AUTH {' '.join(MECHANISMS)}")
         text = [f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]

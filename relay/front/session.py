@@ -6,6 +6,7 @@ A subclass of aiosmtpd's SMTP with a command loop of our own: no task, no Stream
     DATA      the message goes to the intake; at its end to the queue, and BUSY
     BUSY      the queue commits, or a coroutine handles a command; input waits in the buffer
     CLOSING   input is ignored
+    PROXY, HANDSHAKE   see arrival.py
 
 An exception in our code is 451 and one event, never 5xx. The replies of a run leave in one write
 (channel.py).
@@ -23,6 +24,7 @@ from mailqueue.errors import NoSpace, QueueClosed, QueueError
 from relay.envelope import Envelope
 from relay.front import replies
 from relay.front.admission import Admission
+from relay.front.arrival import Arrival
 from relay.front.auth import AUTH_LINE_LIMIT, Exchange, go_on
 from relay.front.channel import CLOSING, COMMAND_TIME, Channel, State
 from relay.front.commands import COMMANDS, STAGES
@@ -42,7 +44,7 @@ TOO_MANY_ERRORS = Reply(421, "4.7.0", "too many errors, closing")
 BROKEN = Reply(421, "4.3.0", "local error, closing")
 
 
-class Session(Channel):
+class Session(Arrival):
     """Made by the listener's factory, one per connection."""
 
     def __init__(
@@ -192,12 +194,19 @@ class Session(Channel):
 
     def greet(self, name: str, extended: bool) -> None:
         """EHLO or HELO: who the client says it is; a transaction under way is forgotten (RFC 5321 4.1.4)."""
-        self.caller = caller(self.client, self.address, name, extended)
+        self.caller = caller(self.client, self.address, name, extended, self.secure)
         self.reset()
 
     def reset(self) -> None:
         """No transaction is under way."""
         self.mail = self.put_off = None
+
+    def forget(self) -> None:
+        """Nothing that was said in clear counts inside TLS (RFC 3207 section 4.2), but for failed logins."""
+        self.caller = self.user = None
+        self.login = ""
+        self.reset()
+        self._errors = 0
 
     def without_mail(self) -> Refused:
         """What RCPT and DATA are answered without a transaction: a client that pipelined them behind a MAIL
@@ -330,5 +339,7 @@ _STEPS: tuple[Callable[[Session], bool], ...] = (
     Session._step_command,
     Session._step_data,
     Session._wait,
+    Session._wait,
+    Session.step_proxy,
     Session._wait,
 )

@@ -11,9 +11,10 @@ from relay.observe.inbound import FrontEvents, QueueEvents
 from relay.observe.labels import REJECT_REASONS, SUSPEND_REASONS
 from relay.observe.outbound import AttemptEvents, LaneEvents
 from relay.observe.running import ProcessEvents
+from relay.observe.secure import TlsEvents
 
 __all__ = ["REJECT_REASONS", "SUSPEND_REASONS", "Events"]
 
 
-class Events(FrontEvents, QueueEvents, AttemptEvents, LaneEvents, ProcessEvents):
+class Events(FrontEvents, TlsEvents, QueueEvents, AttemptEvents, LaneEvents, ProcessEvents):
     """One object, made in app.py and handed to everything. `Events()` writes nothing: for tests and tools."""

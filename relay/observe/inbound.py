@@ -34,6 +34,12 @@ class FrontEvents(Recorder):
         text = f"warning: refused connection from {client}: {reason}"
         self.log.write(WARNING, "smtpd", "refused", text, client=client, listener=listener, reason=reason)
 
+    def proxy_refused(self, listener: str, client: str, why: str) -> None:
+        """A listed proxy did not begin with a PROXY header; the connection is closed. why: in few words."""
+        self.metrics.in_connections.inc((listener, "proxy"))
+        text = f"warning: refused connection from {client}: PROXY header: {why}"
+        self.log.write(WARNING, "smtpd", "refused", text, client=client, listener=listener, reason="proxy")
+
     def session_closed(self, listener: str, client: str) -> None:
         """The end of what session_opened told."""
         self.metrics.sessions.inc((listener,), -1)

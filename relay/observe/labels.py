@@ -20,7 +20,7 @@ OTHER = "other"
 
 QUEUE_STATES = ("incoming", "active", "deferred", "hold", "quarantine")
 REJECT_STAGES = ("connect", "helo", "mail", "rcpt", "data")
-REFUSE_REASONS = ("sessions", "sessions_per_client", "closing", "files")
+REFUSE_REASONS = ("sessions", "sessions_per_client", "closing", "files", "proxy")
 VERBS = (
     "EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP", "STARTTLS",
     "AUTH", "BDAT", OTHER,

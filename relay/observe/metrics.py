@@ -121,6 +121,19 @@ class Metrics:
             "relay_bare_newlines_normalized", "Messages whose bare CR or LF became CRLF"
         )
 
+        self.certificate_ends = Gauge(
+            "relay_cert_not_after_timestamp_seconds",
+            "When the certificate shown to clients expires; missing without TLS",
+            (),
+            (),
+        )
+        self.certificate_reloads = Counter(
+            "relay_cert_reloads",
+            "Certificates swapped while running, and those that could not be used",
+            ("result",),
+            _one(labels.TLS_RESULTS),
+        )
+
     def _queue(self) -> None:
         self.commit = Histogram(
             "relay_spool_fsync_seconds",

@@ -196,11 +196,6 @@ class LaneEvents(Recorder):
         )
         self.log.write(WARNING, "smtp", "refused_address", text, domain=domain, address=address)
 
-    def tls(self, direction: str, version: str, policy: str, result: str) -> None:
-        """direction: in, out; version: as OpenSSL says it, "none" without a session; result: ok, failed."""
-        known = version if version in labels.TLS_VERSIONS else labels.OTHER
-        self.metrics.tls.inc((direction, known, policy, result))
-
 
 def _said(outcome: Outcome) -> str:
     """The words in brackets after status=, as Postfix has them: who said what, in reply to which command."""

@@ -35,16 +35,29 @@ class RecordingEvents(Events):
         self.bugs: list[BaseException] = []
         self.logins: list[tuple[str, str, str]] = []  # mechanism, result, name
         self.refusals: list[str] = []
+        self.secured: list[tuple[str, str]] = []  # policy; TLS version, or why it failed
+        self.unproxied: list[str] = []
+        self.clients: list[str] = []
         self.opened = self.closed = self.mended = 0
 
     def session_opened(self, listener: str, client: str) -> None:
         self.opened += 1
+        self.clients.append(client)
 
     def session_refused(self, listener: str, client: str, reason: str) -> None:
         self.refusals.append(reason)
 
     def session_closed(self, listener: str, client: str) -> None:
         self.closed += 1
+
+    def proxy_refused(self, listener: str, client: str, why: str) -> None:
+        self.unproxied.append(why)
+
+    def tls_started(self, listener: str, client: str, policy: str, version: str, cipher: str) -> None:
+        self.secured.append((policy, version))
+
+    def tls_failed(self, listener: str, client: str, policy: str, reason: str) -> None:
+        self.secured.append((policy, reason))
 
     def command(self, verb: str, code: int) -> None:
         self.commands.append((verb, code))
