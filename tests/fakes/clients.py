@@ -41,8 +41,8 @@ class Submission:
     implicit: bool
     mechanism: str
     ca: Path
-    user: str = "app"
-    password: str = "s3cret"
+    user: str
+    password: str
 
 
 def _smtplib(to: Submission, recipients: Sequence[str]) -> None:

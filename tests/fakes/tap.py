@@ -1,4 +1,4 @@
-"""What goes over a wire: a tap between the relay and a server, and the search for a secret in what it saw.
+"""What goes over a wire: a tap between two ends, tcpdump beside them, and the search for a secret in it.
 
 with Tap(server.port) as tap:
     ... tap.port                         # connect here instead
@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import signal
+import subprocess
 import threading
+from pathlib import Path
 from typing import Self
 
 from fakes.ports import ReservedPort
+from fakes.tools import require_root, require_tool
 
 
 class Tap:
@@ -72,6 +76,34 @@ class Tap:
             await asyncio.gather(_pass(reader, back, self.sent), _pass(there, writer, self.received))
         finally:
             back.transport.abort()
+
+
+class Dump:
+    """tcpdump on the loopback interface, for some ports. octets: what it saw, complete after the end."""
+
+    def __init__(self, directory: Path, *ports: int) -> None:
+        require_root("tcpdump reads the interface")
+        program = require_tool("tcpdump", "tcpdump")
+        self._file = directory / "packets"
+        ports_of = " or ".join(f"tcp port {port}" for port in ports)
+        self._command = [program, "-i", "lo", "-n", "-s", "0", "-B", "16384", "-Z", "root"]
+        self._command += ["-w", str(self._file), ports_of]
+
+    @property
+    def octets(self) -> bytes:
+        return self._file.read_bytes()
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        assert self._process.stderr
+        said = self._process.stderr.readline()
+        assert b"listening on" in said, said + self._process.stderr.read()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        _, said = self._process.communicate(timeout=30)
+        assert b"0 packets dropped by kernel" in said, said
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
