@@ -1,6 +1,6 @@
 """`relay check -c FILE [--json]`: is the configuration good, and what does it say?
 
-Nothing is started or asked: the file, the RELAY__ variables and users_file are read, that is all.
+Nothing is started or asked: the file and the RELAY__ variables are read, and what they name is looked at.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from relay.config.cautions import warnings
 from relay.config.load import load
+from relay.config.machine import warnings
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors
 from relay.config.summary import summary
@@ -28,20 +28,21 @@ def run(args: argparse.Namespace) -> int:
         config = load(path, os.environ)
     except ConfigErrors as errors:
         return _bad(name, errors, args.json)
+    warned = _warnings(config, path)
     if args.json:
-        print(json.dumps(_facts(name, config)))
+        print(json.dumps(_facts(name, config, warned)))
         return os.EX_OK
     print(f"{name}: ok")
     print("\n".join(summary(config)))
-    for text in _warnings(config):
+    for text in warned:
         print(f"warning: {text}")
     return os.EX_OK
 
 
-def _warnings(config: Config) -> list[str]:
-    """Of the configuration and of the users it names."""
+def _warnings(config: Config, path: Path | None) -> list[str]:
+    """Of the configuration, of what it meets here, and of the users it names."""
     users = [] if config.users_file is None else complaints(config.users_file)
-    return [*warnings(config), *(f"users_file: {text}" for text in users)]
+    return [*warnings(config, path, os.environ), *(f"users_file: {text}" for text in users)]
 
 
 def _bad(name: str, errors: ConfigErrors, as_json: bool) -> int:
@@ -52,8 +53,8 @@ def _bad(name: str, errors: ConfigErrors, as_json: bool) -> int:
     return os.EX_CONFIG
 
 
-def _facts(name: str, config: Config) -> dict[str, object]:
+def _facts(name: str, config: Config, warned: list[str]) -> dict[str, object]:
     values = config.model_dump(mode="json")
     for route in values["routes"]:
         route["from"] = route.pop("from_")
-    return {"file": name, "ok": True, "problems": [], "warnings": _warnings(config), "config": values}
+    return {"file": name, "ok": True, "problems": [], "warnings": warned, "config": values}

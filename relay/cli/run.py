@@ -20,8 +20,8 @@ from mailqueue.errors import QueueError, SpoolLocked
 from relay.app import App, StartFailed
 from relay.cli import exits
 from relay.cli.supervision import Supervision
-from relay.config.cautions import warnings
 from relay.config.load import load
+from relay.config.machine import warnings
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors
 from relay.front.listener import is_accept_trouble
@@ -91,7 +91,8 @@ class Process:
         self.events = events
         self.ended = asyncio.Event()
         self.hung_up = asyncio.Event()
-        self.warnings = [*warnings(config), *allow_files(config)]  # before the App: it asks for the limit
+        # before the App: it asks for the limit
+        self.warnings = [*warnings(config, args.config, os.environ), *allow_files(config)]
         self.app = App(config, events, self.failed)
         self.supervision = Supervision(self.app, Notifier(os.environ, events.warning))
 
@@ -142,11 +143,11 @@ class Process:
         """All or nothing: on an error the old configuration stays. Read in a thread: to find the machine's
         name may take its time."""
         try:
-            config = await asyncio.to_thread(load, self.args.config, os.environ)
+            config, warned = await asyncio.to_thread(self.read)
         except ConfigErrors as errors:
             self.events.reloaded(False, "; ".join(str(errors).splitlines()))
             return
-        for text in warnings(config):
+        for text in warned:
             self.events.warning(text)
         try:
             stuck = self.app.reload(config)
@@ -155,6 +156,11 @@ class Process:
             return
         text = f"; these need a restart: {', '.join(stuck)}" if stuck else ""
         self.events.reloaded(True, f"configuration read again{text}")
+
+    def read(self) -> tuple[Config, list[str]]:
+        """The configuration as it stands now, and what is odd about it."""
+        config = load(self.args.config, os.environ)
+        return config, warnings(config, self.args.config, os.environ)
 
     def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """An exception that reached the event loop: told, counted; the relay goes on."""

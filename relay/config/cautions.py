@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address, ip_network
 
-from relay.config.address import is_ip, parse_endpoint
+from relay.config import access
 from relay.config.checks import captured
 from relay.config.model import Config
 from relay.config.units import format_duration
+from relay.front.rewrite import Rewriter
+from relay.routing.pattern import parse_pattern, parse_rewrite
+
+EVERY_SENDER = parse_rewrite("@*")
 
 
 def warnings(config: Config) -> list[str]:
@@ -22,21 +25,6 @@ def _warn_name(config: Config) -> Iterator[str]:
         yield f"{text}; write hostname: with the name other servers know it by"
 
 
-def _warn_access(config: Config) -> Iterator[str]:
-    networks = [ip_network(text) for text in config.trusted_networks]
-    for network in networks:
-        if network.prefixlen < (8 if network.version == 4 else 16) and not network.is_private:
-            yield f"trusted_networks: {network} lets a large part of the internet relay through this machine"
-    hosts = [parse_endpoint(listener.address)[0] for listener in config.listeners]
-    outside = [host for host in hosts if is_ip(host) and not ip_address(host).is_loopback]
-    if outside and all(network.is_loopback for network in networks):
-        text = f"trusted_networks: a listener is open on {outside[0]}, and only this machine may relay"
-        yield f"{text}; add the networks of your services"
-    admin = parse_endpoint(config.admin.address)[0]
-    if is_ip(admin) and not ip_address(admin).is_loopback:
-        yield f"admin.address: everybody who reaches {config.admin.address} can read it; there is no password"
-
-
 def _warn_routes(config: Config) -> Iterator[str]:
     for place, route in enumerate(config.routes):
         if captured(route):
@@ -48,6 +36,31 @@ def _warn_routes(config: Config) -> Iterator[str]:
     )
     if everything is not None and everything + 1 < len(config.routes):
         yield f"routes.{everything + 1}: never used, as routes.{everything} takes all mail; put that one last"
+
+
+def _warn_rewrite(config: Config) -> Iterator[str]:
+    seen: dict[tuple[str, str], int] = {}
+    for place, rule in enumerate(config.rewrite):
+        pattern = parse_rewrite(rule.from_)
+        first = seen.get(pattern, seen.get(EVERY_SENDER))
+        if first is not None:
+            yield f"rewrite.{place}: never used, as rewrite.{first} takes the same senders"
+        seen.setdefault(pattern, place)
+    header = next((place for place, rule in enumerate(config.rewrite) if rule.header), None)
+    if header is not None:
+        text = f"rewrite.{header}.header: a DKIM signature made before the relay covers From"
+        yield f"{text} and breaks where the rule fits; sign behind the relay"
+    yield from _warn_routes_behind(config)
+
+
+def _warn_routes_behind(config: Config) -> Iterator[str]:
+    """Senders that no route sees any more."""
+    rewriter = Rewriter(config.rewrite)
+    for place, route in enumerate(config.routes):
+        for kind, sender in (parse_pattern(each, sender=True) for each in route.from_ or ()):
+            if kind == "address" and rewriter.sender(sender) != sender:
+                text = f"routes.{place}.from: {sender} is rewritten to {rewriter.sender(sender)} before"
+                yield f"{text}; write that address"
 
 
 def _warn_limits(config: Config) -> Iterator[str]:
@@ -64,7 +77,8 @@ def _warn_limits(config: Config) -> Iterator[str]:
 
 _WARNINGS: tuple[Callable[[Config], Iterator[str]], ...] = (
     _warn_name,
-    _warn_access,
+    access.warnings,
     _warn_routes,
+    _warn_rewrite,
     _warn_limits,
 )

@@ -2,13 +2,14 @@
 
 Two underscores separate the parts of the path; a number is the place in a list, counted from 0
 (RELAY__ROUTES__0__VIA). Values are read like plain scalars of the file, or as YAML when they are [...] or
-{...}. The environment wins over the file, deeper paths win over shallower ones.
+{...}; secrets are text as they stand. The environment wins over the file, deeper paths over shallower ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from relay.config import schema
 from relay.config.document import Node, plain_scalar, read
 from relay.config.problem import Path, Problem, dotted
 from relay.config.syntax import Unreadable
@@ -23,7 +24,7 @@ def apply(root: Node, environ: Mapping[str, str]) -> list[Problem]:
         _paths(environ), key=lambda each: ([str(part).zfill(9) for part in each[0]], each[1])
     ):
         try:
-            _put(root, path, _value(environ[variable], variable))
+            _put(root, path, _value(environ[variable], variable, path[-1] in schema.SECRETS))
         except (ValueError, Unreadable) as error:
             problems.append(Problem(variable, 0, 0, dotted(path), str(error)))
     return problems
@@ -36,8 +37,10 @@ def _paths(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
             yield tuple(int(part) if part.isdecimal() and len(part) < 6 else part for part in parts), variable
 
 
-def _value(text: str, variable: str) -> Node:
+def _value(text: str, variable: str, secret: bool) -> Node:
     stripped = text.strip()
+    if secret:  # nothing but text, also when it looks like a number or a list
+        return Node(text, raw=text, variable=variable)
     if stripped[:1] + stripped[-1:] not in ("[]", "{}"):
         return Node(plain_scalar(text) if text else "", raw=text, variable=variable)
     node, flaws = read(stripped)

@@ -29,7 +29,7 @@ def load(
 
     fqdn: asked for the machine's name when `hostname` is not given. ConfigErrors: all that is wrong.
     """
-    root, problems = _document(path)
+    root, problems = tree_of(path)
     tree_root = unshared(root)
     problems += environment.apply(tree_root, environ)
     tree = Tree(tree_root, str(path) if path else "defaults")
@@ -39,7 +39,7 @@ def load(
     return config if config.hostname else config.model_copy(update={"hostname": own_name(fqdn())})
 
 
-def _document(path: FilePath | None) -> tuple[Node, list[Problem]]:
+def tree_of(path: FilePath | None) -> tuple[Node, list[Problem]]:
     """The file's tree and its flaws; ConfigErrors when it cannot be read at all."""
     if path is None:
         return Node({}), []

@@ -71,3 +71,93 @@ def test_check_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert check.run(argparse.Namespace(config=file, json=True)) == 78
     facts = json.loads(capsys.readouterr().out)
     assert (facts["ok"], facts["problems"][0]["line"], facts["problems"][0]["key"]) == (False, 1, "hostname")
+
+
+CANARY = "c4n4ry"
+WHOLE = f"""
+hostname: relay.example.com
+listeners:
+  - {{address: "127.0.0.1:2587", tls: starttls, auth: required, proxy_from: [127.0.0.9]}}
+  - {{address: "127.0.0.1:2525", auth: optional, auth_over: clear}}
+tls: {{certificate: /etc/relay/tls.crt, key: /etc/relay/tls.key}}
+users_file: /etc/relay/users
+origin: corp.example
+rewrite:
+  - {{from: "root@*.local", to: ops@example.com, header: true}}
+  - {{from: "@old.example", to: "@example.com"}}
+routes:
+  - {{name: a, to: [a.example], via: a.example, username: relay, password: {CANARY}, rate: 30/min}}
+  - {{name: b, to: [b.example], via: mx, connections: 7}}
+  - name: c
+    via: c.example
+    tls: require
+    username: box
+    login_over: encrypted
+    oauth: {{token_url: "https://x.example/", client_id: i, client_secret: {CANARY}, refresh_token: {CANARY}}}
+"""
+
+
+def test_the_summary_says_what_was_made_of_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TLS, logins, limits and rewriting stand in its lines."""
+    file = tmp_path / "relay.yaml"
+    file.write_text(WHOLE)
+    assert check.run(argparse.Namespace(config=file, json=False)) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for label, text in (
+        ("listener", "127.0.0.1:2587 (tls starttls, auth required, PROXY from 127.0.0.9)"),
+        ("listener", "127.0.0.1:2525 (tls off, auth optional (also without TLS))"),
+        ("tls", "certificate /etc/relay/tls.crt, key /etc/relay/tls.key"),
+        ("users", "/etc/relay/users"),
+        ("origin", "corp.example, for addresses without a domain"),
+        ("may relay", "127.0.0.0/8, ::1, who logs in"),
+        ("rewrite", "root@*.local -> ops@example.com (also in the From header)"),
+        ("rewrite", "@old.example -> @example.com"),
+        (
+            "route",
+            "a: a.example -> a.example (tls verify, 20 connections, at most 30/min, "
+            "logs in as relay by password)",
+        ),
+        ("route", "b: b.example -> MX hosts (tls opportunistic, 20 connections, 7 in all)"),
+        (
+            "route",
+            "c: any domain -> c.example (tls require, 20 connections, "
+            "logs in as box by XOAUTH2, also over unverified TLS)",
+        ),
+    ):
+        assert f"{label:<10}  {text}" in lines
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("", "", 0),
+        ("username: relay, ", "", 78),
+        (f"password: {CANARY}", f"password: [{CANARY}]", 78),
+        (f"password: {CANARY}", f"password: {{{CANARY}: 1}}", 78),
+        (f"password: {CANARY}", f"password: {CANARY}, password_file: /x", 78),
+        (f"client_secret: {CANARY}", f"client_secret: {CANARY}, client_secret_file: /x", 78),
+    ],
+)
+def test_no_secret_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, code: int, as_json: bool
+) -> None:
+    """Neither by the summary, nor as JSON, nor in what is wrong or odd."""
+    file = tmp_path / "relay.yaml"
+    file.write_text(WHOLE.replace(old, new))
+    assert check.run(argparse.Namespace(config=file, json=as_json)) == code
+    out, err = capsys.readouterr()
+    assert out + err
+    assert CANARY not in out + err
+
+
+def test_numbers_as_secrets_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret that YAML takes for a number is refused without being repeated."""
+    file = tmp_path / "relay.yaml"
+    file.write_text(WHOLE.replace(CANARY, "98765432109"))
+    assert check.run(argparse.Namespace(config=file, json=False)) == 78
+    out, err = capsys.readouterr()
+    assert "routes.0.password: not a text; write it in quotes" in err
+    assert "98765432109" not in out + err

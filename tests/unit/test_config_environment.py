@@ -81,3 +81,11 @@ def test_a_wrong_variable_is_named(tmp_path: Path, variable: str, value: str, sa
         written(tmp_path, "spool: /a\nroutes: []\n", {variable: value})
     assert [variable] == [problem.file for problem in caught.value.problems]
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", ["12345", "true", "null", "~", "[a", "[a]", "{x: y}", " a ", "0x1F", "*a"])
+def test_a_secret_is_text_whatever_it_looks_like(tmp_path: Path, secret: str) -> None:
+    """A password of digits alone is one; quotes would belong to it."""
+    text = "routes:\n  - {via: a.example, username: u}\n"
+    (route,) = written(tmp_path, text, {"RELAY__ROUTES__0__PASSWORD": secret}).routes
+    assert route.password and route.password.get_secret_value() == secret

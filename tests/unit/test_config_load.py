@@ -13,7 +13,7 @@ from relay.config import schema
 from relay.config.cautions import warnings
 from relay.config.document import plain_scalar, read
 from relay.config.load import load, own_name
-from relay.config.model import Admin, Config, Limits, Listener, Mx, Retry, Route
+from relay.config.model import Config, Limits, Listener, Mx, Retry, Rewrite, Route
 from relay.config.problem import ConfigErrors, dotted
 from relay.config.syntax import Unreadable
 
@@ -170,15 +170,22 @@ def test_a_machine_without_a_full_name_is_warned_about() -> None:
     assert [text.partition(":")[0] for text in warnings(config)] == ["hostname"]
 
 
+def rules(*patterns: str) -> tuple[Rewrite, ...]:
+    return tuple(Rewrite(from_=pattern, to="ops@example.com") for pattern in patterns)
+
+
 @pytest.mark.parametrize(
     ("config", "key"),
     [
-        (Config(trusted_networks=("0.0.0.0/0",)), "trusted_networks"),
-        (Config(trusted_networks=("::/0",)), "trusted_networks"),
-        (Config(listeners=(Listener(address="0.0.0.0:25"),)), "trusted_networks"),
-        (Config(admin=Admin(address="0.0.0.0:9525")), "admin.address"),
         (Config(routes=(Route(via="capture:/tmp/x"),)), "routes.0"),
         (Config(routes=(Route(via="a.example"), Route(to=("b.example",)))), "routes.1"),
+        (Config(rewrite=rules("a@X.example", "a@b.example", "A@x.example")), "rewrite.2"),
+        (Config(rewrite=rules("@*", "a@x.example")), "rewrite.1"),
+        (Config(rewrite=(Rewrite(from_="a@x.example", to="b@x.example", header=True),)), "rewrite.0.header"),
+        (
+            Config(rewrite=rules("a@*.example"), routes=(Route(from_=("<>", "@b.example", "A@b.example")),)),
+            "routes.0.from",
+        ),
         (Config(limits=Limits(sessions=5)), "limits.sessions_per_client"),
         (Config(limits=Limits(recipients=10)), "limits.recipients"),
         (Config(limits=Limits(message_size=1000)), "limits.message_size"),
@@ -192,10 +199,6 @@ def test_what_is_odd_but_allowed_is_a_warning(config: Config, key: str) -> None:
 
 def test_the_defaults_have_no_warning() -> None:
     assert warnings(NAMED) == []
-    private = Config(
-        hostname="a.example", trusted_networks=("10.0.0.0/8",), listeners=(Listener(address="0.0.0.0:25"),)
-    )
-    assert warnings(private) == []
 
 
 def test_built_in_python_numbers_are_seconds_and_octets() -> None:

@@ -1,0 +1,153 @@
+"""Looking at the machine: containers, gateways, mounts, files and what stands in the configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes.certificates import Authority
+
+from relay.config import machine
+from relay.config.model import Config, Mx
+from relay.config.surroundings import FileFacts
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that everybody can enter, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="relay-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "files", "found"),
+    [
+        ({}, (), False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, (), True),
+        ({"container": "podman"}, (), True),
+        ({"container": ""}, (), False),
+        ({}, ("/.dockerenv",), True),
+        ({}, ("/run/.containerenv",), True),
+    ],
+)
+def test_a_container(environ: dict[str, str], files: tuple[str, ...], found: bool) -> None:
+    """By what Docker, Podman and Kubernetes leave behind."""
+    assert machine.in_container(environ, files.__contains__) is found
+
+
+ROUTES = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+eth1\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0
+"""
+
+
+def test_the_gateway() -> None:
+    """Of the default route that has one."""
+    assert machine.default_gateway(ROUTES) == "172.17.0.1"
+    assert machine.default_gateway(ROUTES.rpartition("eth0")[0]) == ""
+    assert machine.default_gateway("") == ""
+
+
+def test_the_mount_of_a_path_that_is_not_there(tmp_path: Path) -> None:
+    """That of what is above it, links followed."""
+    (tmp_path / "link").symlink_to("/dev/shm" if Path("/dev/shm").is_dir() else "/")
+    here = machine.mount_of(tmp_path / "link" / "a" / "b")
+    assert here and here == machine.mount_of(Path("/dev/shm" if Path("/dev/shm").is_dir() else "/"))
+    assert machine.mount_of(tmp_path / "no" / "such") == machine.mount_of(tmp_path)
+
+
+def test_files(folder: Path) -> None:
+    """What is wrong with one, in words that say what to do."""
+    secret, pem = folder / "secret", Authority().write(folder)
+    secret.write_text("geheim\n")
+    secret.chmod(0o600)
+    assert machine.look_at(secret, "secret") == FileFacts()
+    secret.write_text("\n")
+    assert machine.look_at(secret, "secret").trouble.startswith("it is empty; write")
+    assert machine.look_at(folder / "none", "secret").trouble.startswith("there is no such file; write")
+    assert (
+        machine.look_at(folder, "secret").trouble
+        == "it cannot be read (is a directory); write the path of a file"
+    )
+    assert machine.look_at(secret, "certificates").trouble.startswith(
+        "no certificate can be read in it; write"
+    )
+    assert machine.look_at(pem, "certificates").trouble == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_a_file_of_somebody_else(folder: Path) -> None:
+    secret = folder / "secret"
+    secret.write_text("geheim")
+    secret.chmod(0)
+    assert (
+        machine.look_at(secret, "secret").trouble == "this user cannot read it; let the relay's user read it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "above", "found"), [(0o644, 0o755, True), (0o640, 0o755, False), (0o644, 0o750, False)]
+)
+def test_open_to_all(folder: Path, mode: int, above: int, found: bool) -> None:
+    """Readable, and every directory above can be entered; links do not change that."""
+    secret, link = folder / "secret", folder / "link"
+    secret.write_text("geheim")
+    secret.chmod(mode)
+    link.symlink_to(secret)
+    folder.chmod(above)
+    assert machine.open_to_all(link) is found
+    assert machine.look_at(link, "secret").open is found
+    assert machine.open_to_all(folder / "none") is False
+
+
+CANARY = "c4n4ry"
+SECRETS = f"""\
+hostname: relay.example.com
+routes:
+  - {{via: a.example, username: u, password: &x {CANARY}}}
+  - via: b.example
+    to: [b.example]
+    username: v
+    oauth:
+      token_url: https://x.example/
+      client_id: c
+      client_secret: "{CANARY}"
+      refresh_token: *x
+  - {{via: c.example, username: w, password_file: /run/p}}
+"""
+
+
+def test_secrets_in_the_file(tmp_path: Path) -> None:
+    """Each at its place, with the key and the variable to use instead; never the secret itself."""
+    file = tmp_path / "relay.yaml"
+    file.write_text(SECRETS)
+    found = machine.written(file)
+    assert [(each.line, each.column, each.key) for each in found] == [
+        (3, 35, "routes.0.password"),
+        (10, 7, "routes.1.oauth.client_secret"),
+        (11, 7, "routes.1.oauth.refresh_token"),
+    ]
+    assert "write client_secret_file:" in found[1].text
+    assert found[1].text.endswith("RELAY__ROUTES__1__OAUTH__CLIENT_SECRET")
+    assert CANARY not in "".join(map(str, found))
+    assert machine.written(tmp_path / "none") == []
+
+
+def test_all_of_it(tmp_path: Path) -> None:
+    """What the parts find is put together."""
+    file = tmp_path / "relay.yaml"
+    file.write_text(SECRETS)
+    config = Config(spool=tmp_path / "spool", mx=Mx(ca_file=tmp_path / "none"))
+    here = machine.look(config, file, {"container": "oci"})
+    assert here.container and len(here.written) == 3 and not here.readable
+    assert here.mount == machine.mount_of(tmp_path)
+    assert list(here.files) == [tmp_path / "none"]
+    assert machine.look(config, None, {}).written == ()
