@@ -75,8 +75,11 @@ class UsersWatch:
         in_place = seen is not None and seen[2] == mark[2]
         if in_place and mark != seen:
             return None
-        self._mark = mark
-        return read_users(path)
+        try:
+            return read_users(path)
+        except ValueError:  # its content: not again before it changes
+            self._mark = mark
+            raise
 
     def _use(self, found: Reading) -> None:
         self._mark = self._seen = found.mark
