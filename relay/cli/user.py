@@ -18,11 +18,11 @@ from relay.cli.exits import CONFIG, DATA, IO, NO_INPUT, NO_PERMISSION, OK, USAGE
 from relay.observe.text import printable
 from relay.users.editing import Edit, Owner, change, name_of, with_line, without
 from relay.users.listing import User, check_name, compile_senders
-from relay.users.password import SALT_OCTETS, make_hash
+from relay.users.password import SALT_OCTETS, make_hash, prepared
 from relay.users.reading import Reading, read_users, trouble
 
 SHORT = 8  # characters: a password with fewer is warned of (NIST SP 800-63B section 5.1.1)
-PASSWORD_LIMIT = 4096  # characters; a line of AUTH holds about 9000 octets
+PASSWORD_LIMIT = 4096  # octets; a line of AUTH holds about 9000
 
 
 def run(args: argparse.Namespace) -> int:
@@ -199,8 +199,8 @@ def _new_password(name: str) -> str:
     password = _ask(f"New password of {name}: ")
     if sys.stdin.isatty() and _ask("Once more: ") != password:
         raise Trouble("the two are not the same; nothing was changed", DATA)
-    if not password or len(password) > PASSWORD_LIMIT or not password.isprintable():
-        text = f"a password has 1 to {PASSWORD_LIMIT} characters and no control character"
+    if not password.isprintable() or not 0 < len(prepared(password)) <= PASSWORD_LIMIT:
+        text = f"a password has 1 to {PASSWORD_LIMIT} octets and no control character"
         raise Trouble(f"{text}; nothing was changed", DATA)
     if len(password) < SHORT:
         print(f"warning: a password of under {SHORT} characters is easily guessed", file=sys.stderr)

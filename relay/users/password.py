@@ -35,6 +35,9 @@ class Cost:
         return 128 * self.r * ((1 << self.ln) + self.p + 2)
 
 
+DEFAULT = Cost()
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Hash:
     """One password's hash; `line` is its text in the file."""
@@ -75,8 +78,8 @@ def _check(cost: Cost) -> None:
 
 
 def make_hash(password: str, salt: bytes, cost: Cost | None = None) -> Hash:
-    """salt: SALT_OCTETS of chance."""
-    cost = cost or Cost()
+    """salt: SALT_OCTETS of chance; cost: DEFAULT unless given."""
+    cost = cost or DEFAULT
     digest = _scrypt(password, salt, cost, HASH_OCTETS)
     text = "$".join(base64.b64encode(part).decode().rstrip("=") for part in (salt, digest))
     return Hash(f"$scrypt$ln={cost.ln},r={cost.r},p={cost.p}${text}", cost, salt, digest)
