@@ -28,7 +28,7 @@ from faults.history import Arrival, Fault, History, Notice, Removal, Sent, Waiti
 from faults.leases import in_flight
 from faults.letter import HOSTNAME, POSTMASTER, id_of, read_notice
 from faults.load import Load, operate
-from faults.next_hop import NextHop
+from faults.next_hop import SLOW, NextHop
 
 from mailqueue.entry import State
 from relay.observe.spool import STATE_NAMES
@@ -49,14 +49,15 @@ class Campaign:
         config: Mapping[str, Any] | None = None,
         module: str = "relay",
         environment: Mapping[str, str] | None = None,
+        slow: float = SLOW,
         **load: Any,
     ) -> None:
-        """config: merged over the campaign's own; load: see Load."""
+        """config: merged over the campaign's own; slow: see NextHop; load: see Load."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.random = Random(seed)
         self.faults = directory / "faults"
-        self.next_hop = NextHop(directory, Random(f"{seed} next hop"))
+        self.next_hop = NextHop(directory, Random(f"{seed} next hop"), slow)
         path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'queue'}:{ROOT / 'tests'}"}
         self.relay = RelayProcess(
             directory,
@@ -150,6 +151,10 @@ class Campaign:
             else:
                 reports.append(self.report(entry.queue_id))
         return waiting, reports
+
+    def operate(self, request: Mapping[str, object]) -> list[dict[str, Any]] | None:
+        """One operator's command; None: the relay did not live to answer."""
+        return operate(self.relay.spool, request)
 
     def report(self, queue_id: str) -> Notice:
         shown = operate(self.relay.spool, {"command": "show", "ids": [queue_id], "content": True}) or []

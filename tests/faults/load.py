@@ -96,13 +96,14 @@ class Load:
                     if self._stopping.wait(rng.random() * 2 * self._pause):
                         break
                     count += 1
-                    self._send(client, self._make(f"{number}x{count}", rng))
+                    self.send(client, self._make(f"{number}x{count}", rng))
             except Gone:
                 pass  # the letter in hand has no answer: so it stands in the log
             finally:
                 client.close()
 
-    def _send(self, client: Client, letter: Letter) -> None:
+    def send(self, client: Client, letter: Letter) -> Answer:
+        """Delivers one letter, with its lines in the log. Gone: the connection ended."""
         answer = Answer()
         self._log(letter, Answer(letter.recipients))
         try:
@@ -115,6 +116,7 @@ class Load:
             with self._lock:
                 self.acked += 1
                 self._recent = [*self._recent[-100:], answer.queue_id]
+        return answer
 
     def _log(self, letter: Letter, answer: Answer) -> None:
         sent = Sent(
@@ -144,8 +146,12 @@ class Load:
         letters = [row["queue_id"] for row in rows if row.get("sender", "").endswith("@sender.example")]
         if letters:
             name = rng.choice(letters)
-            history.append(self.removals, Removal(name, time.time()))
+            self.removing(name)
             operate(self._spool, {"command": "drop", "ids": [name]})
+
+    def removing(self, queue_id: str) -> None:
+        """To be said before a `drop`."""
+        history.append(self.removals, Removal(queue_id, time.time()))
 
 
 def operate(spool: Path, request: Mapping[str, object]) -> list[dict[str, Any]] | None:

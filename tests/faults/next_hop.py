@@ -26,6 +26,7 @@ class NextHop(RecordingSink):
         super().__init__(keep=False)
         self.arrivals = directory / "arrivals"
         self.notices = directory / "notices"
+        self.dots = 0  # final dots seen
         self.count = 0  # transactions that were answered 2xx
         self._random = random
         self._slow = slow
@@ -49,6 +50,7 @@ class NextHop(RecordingSink):
         return super().delay(key)
 
     def dot(self, message: Received) -> str:
+        self.dots += 1
         return f"DOT {message.recipients[0]}"
 
     def record(self, message: Received, accepted: bool) -> None:

@@ -1,0 +1,13 @@
+"""The relay, sabotaged: what a write did not take is forgotten."""
+
+from __future__ import annotations
+
+import os
+
+from faults.single_thread import run
+
+from mailqueue import durable
+
+if __name__ == "__main__":
+    setattr(durable, "write_all", os.write)  # noqa: B010  a plain assignment is an error to mypy
+    run()
