@@ -24,7 +24,7 @@ from relay import __version__
 from relay.admin.commands import Commands
 from relay.admin.control import Control
 from relay.admin.health import Health
-from relay.admin.place import NAME
+from relay.admin.place import runtime_directory
 from relay.admin.web import Admin
 from relay.config.model import Config
 from relay.delivery.credential import Credentials
@@ -106,8 +106,8 @@ class App:
             facts=self._facts,
             changed=self._changed,
         )
-        self.control = Control(self.config.spool, commands, self.events)
-        await _bound(self.control.start(), "spool", str(self.config.spool / NAME), "move away what is there")
+        self.control = Control(self.config.spool, commands, self.events, runtime_directory(os.environ))
+        await _bound(self.control.start(), "spool", str(self.control.place), "move away what is there")
         self.admin = Admin(self.config.admin.address, self.events.metrics, self.health)
         await _bound(self.admin.start(), "admin", self.config.admin.address)
         self.scheduler.start()

@@ -2,8 +2,8 @@
 
 One JSON object per line. A client sends a request, gets objects, the last of which has "end" or "error" (a
 text, with an exit code in "code"), and may ask again. {"wait": true} comes every few seconds while there is
-nothing else to say, so that a client can tell a long answer from a dead daemon. The socket is mode 0600
-inside the spool, and the peer must be the daemon's own user or root.
+nothing else to say, so that a client can tell a long answer from a dead daemon. The socket (place.py) is mode
+0600, and the peer must be the daemon's own user or root.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.admin.commands import Commands, Page
-from relay.admin.place import NAME, socket_path
+from relay.admin.place import NAME, socket_path, socket_place
 from relay.admin.request import INTERNAL, NO_PERMISSION, UNAVAILABLE, USAGE, Refused
 from relay.observe.running import ProcessEvents
 
@@ -32,10 +32,15 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
 
 class Control:
-    """spool: the directory; commands: who answers. start() needs the spool's lock to be ours."""
+    """spool: the directory; commands: who answers; runtime: a directory for the socket, when not the spool.
 
-    def __init__(self, spool: Path, commands: Commands, events: ProcessEvents) -> None:
-        self._spool = spool
+    start() needs the spool's lock to be ours."""
+
+    def __init__(
+        self, spool: Path, commands: Commands, events: ProcessEvents, runtime: Path | None = None
+    ) -> None:
+        self.place = socket_place(spool, runtime)
+        self._known = spool / NAME  # where clients look
         self._commands = commands
         self._events = events
         self._server: asyncio.Server | None = None
@@ -43,8 +48,11 @@ class Control:
 
     async def start(self) -> None:
         """Listens; a socket that a crashed process left behind is replaced. OSError when that cannot be."""
-        listener = _bound(self._spool)
+        listener = _bound(self.place)
         try:
+            if self.place != self._known:
+                _clear(self._known)
+                self._known.symlink_to(self.place)
             self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE)
         except BaseException:
             listener.close()
@@ -59,7 +67,8 @@ class Control:
         for task in list(self._clients):
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
-        (self._spool / NAME).unlink(missing_ok=True)
+        for path in {self._known, self.place}:
+            path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -154,16 +163,20 @@ def _peer(writer: asyncio.StreamWriter) -> int:
     return int(uid)
 
 
-def _bound(spool: Path) -> socket.socket:
-    """A listening socket at its place, reachable for its owner only."""
-    place = spool / NAME
+def _clear(place: Path) -> None:
+    """Removes the socket or link of a process that died; OSError for anything else."""
     if place.is_symlink() or place.exists():
-        if not stat.S_ISSOCK(place.lstat().st_mode):
+        if not (place.is_symlink() or stat.S_ISSOCK(place.lstat().st_mode)):
             raise OSError(f"{place} is there and not a socket")
         place.unlink()
+
+
+def _bound(place: Path) -> socket.socket:
+    """A listening socket at its place, reachable for its owner only."""
+    _clear(place)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with socket_path(spool) as path:
+        with socket_path(place) as path:
             listener.bind(path)
         place.chmod(0o600)
         listener.listen(CLIENTS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from relay.admin.place import socket_path
+from relay.admin.place import NAME, socket_path
 from relay.cli.exits import IO, NO_PERMISSION, UNAVAILABLE, Trouble
 
 SILENCE = 30.0  # s; a living daemon says something every five
@@ -26,7 +26,7 @@ class Daemon:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(SILENCE)
         try:
-            with socket_path(spool) as path:
+            with socket_path(spool / NAME) as path:
                 self._socket.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
             self._socket.close()

@@ -116,6 +116,37 @@ def test_a_control_socket_that_cannot_be(tmp_path: Path) -> None:
         assert len(said) == 1 and str(relay.spool / "control") in said[0]
 
 
+def test_the_control_socket_in_a_runtime_directory(tmp_path: Path) -> None:
+    """`relay queue` finds it through the spool; after kill -9, and a reboot, it asks the spool itself."""
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    with RelayProcess(tmp_path, environment={"RUNTIME_DIRECTORY": str(runtime)}) as relay:
+        (place,) = runtime.iterdir()
+        assert place.is_socket() and (relay.spool / "control").readlink() == place
+        assert f'"pid": {relay.pid}' in relay.command("queue", "status", "--json").stdout
+        relay.kill9()
+        assert relay.command("queue", "list").returncode == 0
+        place.unlink()
+        assert relay.command("queue", "list").returncode == 0
+        relay.start()
+        assert relay.command("queue", "status").returncode == 0
+        assert relay.terminate() == 0
+    assert not list(runtime.iterdir()) and not (tmp_path / "spool/control").is_symlink()
+
+
+def test_a_runtime_directory_that_is_not_there(tmp_path: Path) -> None:
+    """One line that names the place."""
+    with RelayProcess(tmp_path) as relay:
+        assert relay.terminate() == 0
+        relay = RelayProcess(tmp_path, environment={"RUNTIME_DIRECTORY": "/nowhere"})
+        try:
+            relay.spawn()
+            assert relay.wait() == 69
+        finally:
+            relay.__exit__()
+        assert "cannot listen on /nowhere/control-" in relay.log()
+
+
 def test_a_reload_in_the_middle_of_a_lookup(silent: socket.socket, tmp_path: Path) -> None:
     """Who waits for an answer of the DNS still gets it; mail that waits goes the new way at once."""
     server = f"127.0.0.1:{silent.getsockname()[1]}"

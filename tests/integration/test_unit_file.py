@@ -16,6 +16,8 @@ from fakes.relay_process import RelayProcess
 from fakes.sink import RecordingSink
 from fakes.tools import require_tool
 
+from relay.config.model import Config
+
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 EXPOSURE = "15"  # tenths: systemd-analyze's 1.5, "OK"
 PROGRAM = "/opt/relay/bin/relay"
@@ -68,8 +70,11 @@ def test_a_wrong_key_is_seen(unit: Path) -> None:
     assert "AmbientCapability" in analyze("verify", unit).stderr
 
 
-def test_it_is_hardened(unit: Path) -> None:
-    """An exposure of at most 1.5 of 10; without one of its lines it would be more."""
+@pytest.mark.parametrize("port25", [False, True])
+def test_it_is_hardened(unit: Path, port25: bool) -> None:
+    """An exposure of at most 1.5 of 10, also with the drop-in; without one of its lines it would be more."""
+    if port25:
+        add_port25(unit)
     secure = ("security", "--offline=yes", f"--threshold={EXPOSURE}", "--no-pager")
     done = analyze(*secure, unit)
     assert done.returncode == 0, done.stdout
@@ -78,24 +83,26 @@ def test_it_is_hardened(unit: Path) -> None:
 
 
 def test_the_owner_and_the_spool_are_made(tmp_path: Path) -> None:
-    """relay.sysusers and relay.tmpfiles make the user and the directory that the unit names."""
+    """relay.sysusers makes the unit's user, relay.tmpfiles the link to its StateDirectory=; a spool that is
+    there already stays."""
     sysusers = require_tool("systemd-sysusers", "systemd")
     tmpfiles = require_tool("systemd-tmpfiles", "systemd")
     if os.geteuid():
         pytest.skip("only root makes users and their directories")
     (tmp_path / "etc").mkdir()
-    for command in (
-        [sysusers, f"--root={tmp_path}", str(SYSTEMD / "relay.sysusers")],
-        [tmpfiles, f"--root={tmp_path}", "--create", str(SYSTEMD / "relay.tmpfiles")],
-    ):
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run([sysusers, f"--root={tmp_path}", str(SYSTEMD / "relay.sysusers")], check=True, timeout=60)
     (user,) = settings("User")
-    (spool,) = settings("ReadWritePaths")
-    (line,) = (
-        each for each in (tmp_path / "etc/passwd").read_text().splitlines() if each.startswith(f"{user}:")
-    )
-    made = (tmp_path / spool.lstrip("/")).stat()
-    assert (str(made.st_uid), made.st_mode & 0o7777) == (line.split(":")[2], 0o700)
+    assert any(line.startswith(f"{user}:") for line in (tmp_path / "etc/passwd").read_text().splitlines())
+    make = [tmpfiles, f"--root={tmp_path}", "--create", str(SYSTEMD / "relay.tmpfiles")]
+    subprocess.run(make, check=True, timeout=60)
+    spool = tmp_path / str(Config().spool).lstrip("/")
+    (state,) = settings("StateDirectory")
+    assert (spool.parent / spool.readlink()).resolve() == tmp_path / "var/lib" / state
+    assert settings("ReadWritePaths") == [f"-{Config().spool}"]
+    spool.unlink()
+    spool.mkdir()
+    subprocess.run(make, check=True, capture_output=True, timeout=60)
+    assert spool.is_dir() and not spool.is_symlink()
 
 
 # --- what the relay does must be allowed

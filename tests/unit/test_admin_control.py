@@ -21,7 +21,7 @@ from mailqueue.entry import Filter, Recipient, Row, State, message_name
 from relay.admin.commands import FIRST_PAGE, PAGE, Commands
 from relay.admin.content import BLOCK
 from relay.admin.control import Control
-from relay.admin.place import socket_path
+from relay.admin.place import NAME, runtime_directory, socket_path
 from relay.observe.events import Events
 from relay.wire import stuff
 
@@ -29,7 +29,7 @@ from relay.wire import stuff
 class Side:
     """A daemon's control socket and what it was told."""
 
-    def __init__(self, spool: Path, queue: FakeQueue) -> None:
+    def __init__(self, spool: Path, queue: FakeQueue, runtime: Path | None = None) -> None:
         self.spool, self.queue = spool, queue
         self.changes: list[tuple[str, int, str]] = []
         self.events = Events()
@@ -40,7 +40,7 @@ class Side:
             facts=lambda: {"version": "1"},
             changed=lambda action, entries, text: self.changes.append((action, entries, text)),
         )
-        self.control = Control(spool, commands, self.events)
+        self.control = Control(spool, commands, self.events, runtime)
 
     async def explain(self, recipient: str, sender: str) -> dict[str, Any]:
         return {"recipient": recipient, "sender": sender, "lane": "mx:example.org"}
@@ -60,7 +60,7 @@ class Side:
         return items
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        with socket_path(self.spool) as path:
+        with socket_path(self.spool / NAME) as path:
             return await asyncio.open_unix_connection(path)
 
 
@@ -318,6 +318,42 @@ async def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not a socket"):
         await side.control.start()
     assert (tmp_path / "control").read_text() == "precious"
+
+
+async def test_a_runtime_directory_holds_the_socket(tmp_path: Path) -> None:
+    """A link in the spool leads to it, also in place of one that a killed daemon left; two spools may share a
+    directory; at the end nothing is left."""
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    sides = []
+    for name in ("one", "two"):
+        spool = tmp_path / name
+        spool.mkdir()
+        (spool / "control").symlink_to(tmp_path / "nowhere")
+        sides.append(Side(spool, FakeQueue([row(1)]), runtime))
+        await sides[-1].control.start()
+    for side in sides:
+        assert (side.spool / "control").readlink().parent == runtime
+        assert stat.S_IMODE((side.spool / "control").stat().st_mode) == 0o600
+        assert (await side.ask({"command": "list"}))[-1]["count"] == 1
+        await side.control.stop()
+        assert not list(side.spool.iterdir())
+    assert not list(runtime.iterdir())
+
+
+async def test_the_link_of_a_runtime_directory_is_replaced(tmp_path: Path) -> None:
+    """Started by hand on the spool of a service that was killed: the socket is in the spool again."""
+    (tmp_path / "control").symlink_to("/run/relay/gone")
+    side = Side(tmp_path, FakeQueue())
+    await side.control.start()
+    assert (tmp_path / "control").is_socket() and not (tmp_path / "control").is_symlink()
+    await side.control.stop()
+
+
+def test_what_names_a_runtime_directory() -> None:
+    """systemd names several with colons between; a name that is no path is not used."""
+    assert runtime_directory({"RUNTIME_DIRECTORY": "/run/relay:/run/other"}) == Path("/run/relay")
+    assert runtime_directory({}) is runtime_directory({"RUNTIME_DIRECTORY": "relay"}) is None
 
 
 async def test_stop_cuts_what_is_open(side: Side) -> None:
