@@ -90,9 +90,9 @@ class Commands:
         yield [{"end": True, "count": count}]
 
     def _trouble(self, lane: str) -> dict[str, Any]:
-        """lane_state, where delivery knows of trouble: mail behind it waits though nothing was said to it."""
+        """lane_state, where delivery knows why mail waits to which nothing was said: trouble, or a rate."""
         state = self.lane_state(lane)
-        return {"lane_state": state} if state.get("reason") else {}
+        return {"lane_state": state} if state.get("reason") or state.get("rate_until") else {}
 
     async def _pages(self, chosen: Selection) -> AsyncIterator[Sequence[Row]]:
         for f in chosen.filters:

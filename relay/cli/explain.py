@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relay.cli.daemon import Daemon, NotRunning
 from relay.cli.exits import DATA, OK, UNAVAILABLE, Trouble
 from relay.cli.source import configuration
-from relay.cli.story import lane_trouble
+from relay.cli.story import lane_standing
 from relay.observe.text import printable
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
         how = f"by {facts['login_by']}, over a session that is at least {facts['login_over']}"
         yield f"  login      {printable(facts['username'])}, {how}"
     yield f"  at a time  {facts['concurrency']} connections, {facts['messages_per_connection']} messages each"
+    if facts.get("connections"):
+        yield f"             {facts['connections']} connections to all domains of the route together"
+    if facts.get("rate"):
+        yield f"  rate       {facts['rate']}"
     if facts["verdict"] == "capture":
         yield f"  written to {facts['capture']} instead of being sent"
     elif facts["verdict"] == "failed":
@@ -117,6 +121,6 @@ def _lane(facts: dict[str, Any]) -> Iterator[str]:
     if "queue" in facts:
         yield f"  queued     {waiting}"
     if "lane_state" in facts:
-        yield f"  lane now   {lane_trouble(facts['lane_state'], time.time()) or 'no trouble known'}"
+        yield f"  lane now   {lane_standing(facts['lane_state'], time.time()) or 'no trouble known'}"
     else:
         yield "  lane now   unknown: the relay does not run"

@@ -43,9 +43,9 @@ def _entry(entry: dict[str, Any], now: float) -> Iterator[str]:
         if "delay_reason" in recipient:
             yield f"    last reply: {printable(recipient['delay_reason'])}"
     yield f"  {_next(entry, now)}"
-    trouble = lane_trouble(entry.get("lane_state", {}), now)
-    if trouble:
-        yield f"  {trouble}"
+    standing = lane_standing(entry.get("lane_state", {}), now)
+    if standing:
+        yield f"  {standing}"
 
 
 def _standing(entry: dict[str, Any], now: float) -> str:
@@ -75,6 +75,16 @@ def _next(entry: dict[str, Any], now: float) -> str:
     if due <= now:
         return f"next try: due since {moment(due, now)}, waiting for its turn"
     return f"next try in {exact(due - now)}, at {moment(due, now)}"
+
+
+def lane_standing(state: dict[str, Any], now: float) -> str:
+    """Why mail of a lane waits: its trouble, or its rate. "": neither."""
+    trouble = lane_trouble(state, now)
+    if trouble or not state.get("rate_until"):
+        return trouble
+    seconds = ceil(state["rate_until"] - now)
+    when = f"in {exact(seconds)}" if seconds > 0 else "now"
+    return f"the lane waits for its rate ({state['rate']}): the next message goes {when}"
 
 
 def lane_trouble(state: dict[str, Any], now: float) -> str:

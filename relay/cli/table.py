@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.cli.story import lane_trouble
+from relay.cli.story import lane_standing
 from relay.cli.words import cut, octets, short
 
 FIXED = {"ID": 11, "AGE": 4, "SIZE": 8, "STATE": 10, "TRIES": 5, "NEXT": 7}
@@ -50,7 +50,7 @@ def head(layout: Layout) -> str:
 
 
 def row(item: dict[str, Any], now: float, layout: Layout) -> str:
-    """One object of the list (relay/admin/shape.py). Without a reply: what is wrong with its lane."""
+    """One object of the list (relay/admin/shape.py). Without a reply: what its lane waits for."""
     recipients = item["recipients"]
     first = recipients[0]["address"] if recipients else ""
     more = f" (+{len(recipients) - 1})" if len(recipients) > 1 else ""
@@ -66,7 +66,7 @@ def row(item: dict[str, Any], now: float, layout: Layout) -> str:
     }
     sender = "<>" if item["sender"] == "MAILER-DAEMON" else item["sender"]
     waits = item["next_attempt"] is not None
-    said = reply or (lane_trouble(lane, now) if waits else "")
+    said = reply or (lane_standing(lane, now) if waits else "")
     return line(cells, sender, f"{cut(first, layout.address - len(more))}{more}", said, layout)
 
 
@@ -90,14 +90,14 @@ def line(cells: Mapping[str, str], sender: str, recipients: str, reply: str, lay
 
 
 def lane_line(item: dict[str, Any], now: float) -> str:
-    """One lane: how much waits, since when, and its trouble."""
+    """One lane: how much waits, since when, and what it waits for."""
     states = item["states"]
     waiting = sum(states[name]["messages"] for name in ("incoming", "active", "deferred"))
     since = [tally["oldest"] for tally in states.values() if tally["messages"]]
     age = short(now - min(since)) if since else "-"
-    trouble = lane_trouble(item["lane_state"], now)
+    standing = lane_standing(item["lane_state"], now)
     held = states["hold"]["messages"]
-    return f"{cut(item['lane'], 40):40}  {waiting:>8}  {held:>6}  {age:>5}  {cut(trouble, 0)}".rstrip()
+    return f"{cut(item['lane'], 40):40}  {waiting:>8}  {held:>6}  {age:>5}  {cut(standing, 0)}".rstrip()
 
 
 LANE_HEAD = f"{'LANE':40}  {'WAITING':>8}  {'HELD':>6}  {'AGE':>5}  NEXT HOP"

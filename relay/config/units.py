@@ -99,6 +99,11 @@ def check_rate(text: str) -> str:
     return text
 
 
+def format_rate(count: int, period: float) -> str:
+    """(30, 60.0) -> "30/min"."""
+    return f"{count}/{ {1.0: 's', 60.0: 'min', 3600.0: 'h', 86400.0: 'd'}[period] }"
+
+
 def format_duration(seconds: float) -> str:
     """The shortest exact way to write it: 90 -> "1m30s"."""
     milliseconds = round(seconds * 1000)

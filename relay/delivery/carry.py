@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailqueue.entry import Entry, Loaded
+from relay.delivery.crowding import too_many_connections
 from relay.delivery.detour import detour, spare
 from relay.delivery.health import Trouble
 from relay.delivery.job import Job, Kind, Verdict
 from relay.delivery.pool import Link
 from relay.delivery.settling import Attempt, Lease, complete
+from relay.delivery.transaction import transactions
 from relay.envelope import Envelope
 from relay.outcome import Deferred
 from relay.reply import Reply
@@ -58,6 +60,8 @@ class Carrier:
             tools.events.connection_reused()
         else:
             attempt.setup = link.setup
+        if self.lane.throttle is not None:
+            attempt.messages = link.messages + transactions(len(lease.todo))
         self.lane.links.busy[link] = attempt
         link.start(job, self.done)
 
@@ -81,17 +85,19 @@ class Carrier:
         target = lane.links.targets.get(link)
         lane.links.put_back(link, lane.takes and not lane.tools.stopping)
         try:
-            self._ended(attempt, verdict, target)
+            self._ended(attempt, verdict, target, link)
         except Exception as error:
             self._spoil(attempt, error)
-        if lane.tools.pool.crowded:
-            lane.tools.pool.serve()
+        if lane.links.pool.crowded:
+            lane.links.pool.serve()
         lane.pump()
         lane.links.rest(link)
 
-    def _ended(self, attempt: Attempt, verdict: Verdict, target: Target | None) -> None:
+    def _ended(self, attempt: Attempt, verdict: Verdict, target: Target | None, link: Link) -> None:
         lane, settling = self.lane, self.lane.tools.settling
         self._measure(verdict)
+        if lane.throttle is not None and link.messages > attempt.messages:
+            lane.throttle.bucket.owe(link.messages - attempt.messages)
         if verdict.kind is Kind.FRESH:
             lane.tools.events.retried_fresh(lane.policy.route)
             lane.again(attempt.lease)
@@ -99,6 +105,9 @@ class Carrier:
             settling.give_back(attempt.lease.entry)
         elif verdict.kind is Kind.CORRUPT:
             settling.quarantine(attempt.lease.entry, verdict.text)
+        elif lane.links.working > (not link.closed) and _crowded(attempt):
+            lane.links.crowded(link)
+            lane.again(attempt.lease)
         elif verdict.elsewhere and target is not None and self._may_detour():
             self.detours += 1
             lane.tools.spawn(self._detour(attempt, verdict, target), lane.tools.tasks)
@@ -127,7 +136,8 @@ class Carrier:
             lane.links.choices > 1
             and not lane.tools.stopping
             and self.detours < max(1, lane.policy.concurrency // 2)
-            and lane.tools.pool.try_reserve()
+            and (lane.throttle is None or lane.throttle.soon)
+            and lane.links.lend()
         )
 
     async def _detour(self, attempt: Attempt, verdict: Verdict, target: Target) -> None:
@@ -143,8 +153,9 @@ class Carrier:
             self._spoil(attempt, error)
         finally:
             self.detours -= 1
-            lane.tools.pool.release()
-            lane.tools.pool.serve()
+            lane.links.abroad -= 1
+            lane.links.pool.release()
+            lane.links.pool.serve()
             lane.pump()
 
     def watch(self, now: float) -> None:
@@ -212,6 +223,18 @@ def _final(attempt: Attempt) -> bool:
     """True when the attempt must be recorded: somebody is final, or may have the message."""
     return any(
         not isinstance(outcome, Deferred) or outcome.ambiguous for outcome in attempt.job.results.values()
+    )
+
+
+def _crowded(attempt: Attempt) -> bool:
+    """True when the next hop refused the whole message because we have too many connections: fewer of them
+    will do, and the message is innocent."""
+    results = attempt.job.results
+    first = next(iter(results.values()), None)
+    if not isinstance(first, Deferred) or first.ambiguous or not too_many_connections(first.reply):
+        return False
+    return len(results) == len(attempt.lease.todo) and all(
+        isinstance(outcome, Deferred) and outcome.reply == first.reply for outcome in results.values()
     )
 
 

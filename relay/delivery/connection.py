@@ -24,15 +24,17 @@ from relay.wire import END
 
 Done = Callable[["Connection", Job, Verdict], None]
 Lost = Callable[["Connection"], None]
+_LINGER = 0.5  # seconds a peer that has answered QUIT gets to close
 
 
 class Connection(asyncio.Protocol):
     """A greeted session. One job at a time; `done` is called on the loop, exactly once for each start().
 
     host: "name[address]:port", as outcomes and logs have it. secure: TLS version or "". setup: seconds from
-    connect to ready. messages: jobs ended on it. on_lost: called once when the connection ends while idle
-    without close() or abort() having been called (peer's EOF, RST, 421 or any unasked octet); not called
-    while a job is under way, `done` says it then.
+    connect to ready. messages: transactions begun on it, counted when
+    a job ends. on_lost: called once when the connection ends while
+    idle without close() or abort() having been called (peer's EOF, RST, 421 or any unasked octet); not called
+    while a job is under way, `done` says it then. on_ended: called once when the socket is closed.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Connection(asyncio.Protocol):
         self.capabilities = capabilities
         self.messages = 0
         self.on_lost: Lost | None = None
+        self.on_ended: Lost | None = None
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
@@ -77,6 +80,11 @@ class Connection(asyncio.Protocol):
     def closed(self) -> bool:
         """True: it is of no use any more: closed, lost, or saying QUIT."""
         return self._closed
+
+    @property
+    def ended(self) -> bool:
+        """True: the socket is closed, so the peer no longer counts this connection."""
+        return self._gone.is_set()
 
     @property
     def past_dot(self) -> bool:
@@ -128,8 +136,9 @@ class Connection(asyncio.Protocol):
         if self._transaction is not None:
             self._reader.feed(data)
             self._read_replies(self._transaction)
-        elif self._closed:
-            self._transport.close()  # the answer to QUIT
+        elif self._closed:  # the answer to QUIT; the peer closes now (RFC 5321 4.1.1.10) and counts one less
+            self._stop_timer()
+            self._timer = self._loop.call_later(_LINGER, self._transport.close)
         else:
             self._lose()  # 421, or a peer that talks unasked
 
@@ -145,6 +154,8 @@ class Connection(asyncio.Protocol):
         self._closed = True
         self._stop_timer()
         self._gone.set()
+        if self.on_ended is not None:
+            self.on_ended(self)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -287,7 +298,7 @@ class Connection(asyncio.Protocol):
         if self._stream is not None:
             self._stream.stop()
             self._stream = None
-        self.messages += 1
+        self.messages += transaction.begun
         self._open = transaction.open
         if transaction.dotted:
             transaction.verdict.final = self._lap()

@@ -15,6 +15,7 @@ from relay.delivery.failure import OpenFailed
 from relay.delivery.job import Job, Kind, Verdict
 from relay.delivery.pool import Link
 from relay.delivery.settling import Attempt
+from relay.delivery.transaction import transactions
 from relay.delivery.verdict import combine, unasked
 from relay.outcome import Deferred, Outcome
 from relay.reply import Reply
@@ -38,6 +39,7 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
     for target in others:
         if attempt.sessions >= SESSIONS or not verdict.elsewhere:
             break
+        await _unless_stopped(lane, _room(lane))
         link = None if lane.tools.stopping else await _open(lane, attempt, target, verdict.elsewhere)
         if lane.tools.stopping and link is None:
             spare(job)
@@ -45,6 +47,7 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
         if link is None:
             continue
         attempt.sessions += 1
+        await _turn(lane, link, len(verdict.elsewhere))
         if link.closed:  # the host hung up before it was used: it has said nothing
             spare(job)
             continue
@@ -99,6 +102,23 @@ async def _open(lane: Lane, attempt: Attempt, target: Target, todo: Sequence[int
     return None
 
 
+async def _room(lane: Lane) -> None:
+    """Until the connection that was given up for this one is gone: the next hop may count strictly."""
+    links = lane.links
+    while links.total > lane.policy.concurrency and links.closing:
+        await next(iter(links.closing)).wait_closed()
+
+
+async def _turn(lane: Lane, link: Link, recipients: int) -> None:
+    """Another message at this host: it waits for the rate as all do. `link` is closed if the relay stops."""
+    if lane.throttle is not None:
+        seconds = lane.throttle.reserve(transactions(recipients))
+        if seconds:
+            await _unless_stopped(lane, asyncio.sleep(seconds))
+    if lane.tools.stopping and not link.closed:
+        link.close()
+
+
 async def _unless_stopped(lane: Lane, work: Coroutine[Any, Any, _T]) -> _T | None:
     """What `work` returns, within the time budget; None when the relay stops meanwhile."""
     opening = lane.tools.opening
@@ -121,11 +141,14 @@ async def _carry(lane: Lane, attempt: Attempt, link: Link) -> Verdict:
     tools.events.connection_opened(lane.policy.route)
     attempt.waiter = asyncio.get_running_loop().create_future()
     lane.links.busy[link] = attempt
+    lane.links.abroad -= 1
     try:
         link.start(attempt.job, lane.carrier.done)
         return await attempt.waiter
     finally:
         lane.links.busy.pop(link, None)
+        lane.links.abroad += 1
         if not link.closed:
             link.close()
+        lane.links.leaves(link)
         tools.events.connection_closed(lane.policy.route)

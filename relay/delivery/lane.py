@@ -2,8 +2,9 @@
 
 `pump` is the heart: next entry, idle connection, start; it is a plain function, called whenever something
 changed, and there is no task for a message. Fresh mail (just accepted, straight from memory) and what was
-taken from disk take turns. A lane exists in memory only while it has work in hand or connections; the
-scheduler makes and drops it.
+taken from disk take turns. A lane with a rate asks its throttle before it sends and before it leases
+(throttle.py). A lane exists in memory only while it has work in hand or connections; the scheduler makes and
+drops it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from relay.delivery.health import HEALTHY, Condition, Event, Health, Trouble, st
 from relay.delivery.links import Links
 from relay.delivery.pool import Link
 from relay.delivery.settling import Lease
+from relay.delivery.throttle import Throttle
 from relay.delivery.tools import Tools
+from relay.delivery.transaction import transactions
 from relay.delivery.window import Window
 from relay.outcome import Failed
 from relay.reply import Reply
@@ -31,11 +34,12 @@ _TAKE_AGAIN = 5.0  # seconds after a take that failed
 class Lane:
     """takes: entries may be taken and sent. more: something on disk can be taken. due_at: epoch seconds when
     the next of what waits on disk is due, 0.0 unknown or none. promised: entries admitted and not yet
-    leased."""
+    leased; taking: entries asked for. slowed: monotonic seconds since when the rate holds something back,
+    0.0: it does not."""
 
     __slots__ = (
         "_fresh_next", "_pumping", "carrier", "condition", "due_at", "fresh", "gone", "links", "more", "name",
-        "policy", "promised", "takes", "taking", "tools", "waiting",
+        "policy", "promised", "slowed", "takes", "taking", "throttle", "tools", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -50,12 +54,14 @@ class Lane:
         self.condition = condition
         self.takes = condition.takes
         self.links = Links(self, self.policy, tools)
+        self.throttle = tools.throttles.of(self.policy)
         self.carrier = Carrier(self)
         self.fresh: deque[Lease] = deque()
         self.waiting: deque[Lease] = deque()
         self.more = False
-        self.taking = False
+        self.taking = 0
         self.promised = 0
+        self.slowed = 0.0
         self.due_at = 0.0
         self._fresh_next = True
         self._pumping = False
@@ -73,8 +79,15 @@ class Lane:
             return False
         if not self.tools.room(not waiting):
             return False
+        if self.throttle is not None and not self._admits_in_rate(self.throttle):
+            return False
         self.promised += 1
         return True
+
+    def unadmit(self) -> None:
+        """What was promised does not come."""
+        if self.promised:
+            self.promised -= 1
 
     def leased(self, entry: Entry) -> None:
         """A fresh entry, durable and ours."""
@@ -115,7 +128,12 @@ class Lane:
             return self.probe()
         self._pumping = True
         try:
+            throttle = self.throttle
             while self.takes and (self.fresh or self.waiting) and not self.tools.stopping:
+                if throttle is not None:
+                    if self._send_in_rate(throttle):
+                        continue
+                    break
                 link = self.links.use()
                 if link is None:
                     self.links.open_more(len(self.fresh) + len(self.waiting))
@@ -123,6 +141,10 @@ class Lane:
                 self.carrier.send(self._next(), link)
         finally:
             self._pumping = False
+        if self.throttle is not None and self.takes:
+            self.throttle.holds(self, self.in_hand, self.links.working > 0)
+            if not (self.more or self.in_hand):
+                self.slowed = 0.0
         if self.more and self.takes and not self.taking:
             self._take()
 
@@ -153,13 +175,15 @@ class Lane:
         if 2 * len(self.waiting) > batch or self.tools.stopping:
             return
         n = min(batch, self.tools.room(not self.waiting and not self.links.busy))
+        if n > 0 and self.throttle is not None:
+            n = min(n, self._room_in_rate(self.throttle))
         if n > 0:
-            self.taking, self.more = True, False
+            self.taking, self.more = n, False
             self.tools.settling.held += n
             self.tools.queue.take(self.name, n).add_done_callback(partial(self._taken, n))
 
     def _taken(self, n: int, future: Future[list[Entry]]) -> None:
-        self.taking = False
+        self.taking = 0
         if future.cancelled() or future.exception() is not None:
             self.tools.settling.held -= n  # the queue has told what is wrong; it may be over soon
             return self.due_again(self.tools.clock.time() + _TAKE_AGAIN)
@@ -198,6 +222,49 @@ class Lane:
         else:
             settling.give_back(entry, min(others))
 
+    # --- within its rate
+
+    @property
+    def in_hand(self) -> int:
+        """Entries leased and not sent, or about to be."""
+        return len(self.fresh) + len(self.waiting) + self.promised + self.taking
+
+    def _send_in_rate(self, throttle: Throttle) -> bool:
+        """Start the next entry. False: not now; the throttle, or a connection, has pump called."""
+        now, messages = self.tools.clock.monotonic(), transactions(len(self._peek().todo))
+        if not throttle.ready(self, messages):
+            self.slowed = self.slowed or now
+            return False
+        link = self.links.use(messages)
+        if link is None:
+            self.links.open_more(1)
+            return False
+        throttle.bucket.charge(now, messages)
+        if self.slowed:
+            self.tools.events.throttled(self.policy.route, now - self.slowed)
+            self.slowed = 0.0
+        self.carrier.send(self._next(), link)
+        return True
+
+    def _admits_in_rate(self, throttle: Throttle) -> bool:
+        """What waits on disk has a turn first."""
+        if self.more or not throttle.admits(self, self.in_hand, self.links.working > 0):
+            return False
+        throttle.holds(self, self.in_hand + 1, self.links.working > 0)
+        return True
+
+    def _room_in_rate(self, throttle: Throttle) -> int:
+        room = throttle.room(self, self.in_hand, self.links.working > 0)
+        if room > 0:
+            throttle.holds(self, self.in_hand + room, self.links.working > 0)
+        else:
+            self.slowed = self.slowed or self.tools.clock.monotonic()
+        return room
+
+    def _peek(self) -> Lease:
+        """What `_next` gives."""
+        return self.fresh[0] if self.fresh and (self._fresh_next or not self.waiting) else self.waiting[0]
+
     # --- how it fares (Links tells)
 
     def opened(self) -> None:
@@ -235,6 +302,7 @@ class Lane:
         self.condition = step(self.condition, Event.TROUBLE, now, random, trouble)
         self.takes = False
         self.give_back()
+        self.leave()
         self.tools.suspended(self)
 
     def grew(self) -> None:
@@ -268,15 +336,14 @@ class Lane:
         if self.due_at and self.due_at <= wall:
             self.due_at = 0.0
             self.more = True
+        if self.throttle is not None:
+            self.throttle.serve()
         self.pump()
 
     @property
     def quiet(self) -> bool:
         """True when nothing is in hand, under way or kept."""
-        links = self.links
-        if self.fresh or self.waiting or links.idle or links.busy or links.opening:
-            return False
-        if self.taking or self.promised or self.carrier.detours or self.condition.health is Health.PROBING:
+        if self.in_hand or self.links.total or self.condition.health is Health.PROBING:
             return False
         return not (self.more and self.takes)
 
@@ -284,9 +351,11 @@ class Lane:
         """Another configuration. policy None: the lane means nothing any more, all goes another way."""
         leases = self._drain()
         self.gone = policy is None
+        self._leave_throttle()
         if policy is not None:
             self.policy = policy
             self.links.renew(policy)
+            self.throttle = self.tools.throttles.of(policy)
         for lease in leases:
             self._sort(lease.entry)
         self.pump()
@@ -296,6 +365,16 @@ class Lane:
         for lease in self._drain():
             self.tools.settling.give_back(lease.entry)
         self.links.close_idle()
+
+    def leave(self) -> None:
+        """Out of memory: others need not wait for it."""
+        self.links.pool.forget(self)
+        self._leave_throttle()
+
+    def _leave_throttle(self) -> None:
+        if self.throttle is not None:
+            self.throttle.leave(self)
+            self.tools.throttles.rest(self.policy, self.throttle)
 
     def _drain(self) -> list[Lease]:
         for lease in self.fresh:

@@ -1,7 +1,9 @@
-"""The connections of one lane: opening, idle, busy, closed.
+"""The connections of one lane: opening, idle, busy, closing.
 
 One connection is opened first; more follow while work waits, as the window allows. An idle one is used again,
-the last used first. What opening ended as is told to the lane, which decides about suspension.
+the last used first. What opening ended as is told to the lane, which decides about suspension. The lane's
+concurrency is a hard limit: whatever the next hop may still count as a connection of this lane is counted
+here, also what detours use and what is saying QUIT.
 """
 
 from __future__ import annotations
@@ -35,50 +37,67 @@ class Owner(Holder, Protocol):
 
 class Links:
     """busy: what each connection carries; targets: where each one goes; choices: addresses there were to
-    choose from."""
+    choose from; abroad: places that detours have without a connection in `busy`; elder: the connections of a
+    lane of this name that was suspended and still sends; pool: where places are taken."""
 
     __slots__ = (
-        "busy",
-        "choices",
-        "idle",
-        "opening",
-        "owner",
-        "policy",
-        "stale",
-        "targets",
-        "tools",
-        "window",
-    )
+        "abroad", "busy", "choices", "closing", "elder", "idle", "opening", "owner", "policy", "pool",
+        "stale", "targets", "tools", "window",
+    )  # fmt: skip
 
     def __init__(self, owner: Owner, policy: LanePolicy, tools: Tools) -> None:
         self.owner = owner
         self.policy = policy
         self.tools = tools
+        self.pool = tools.places(policy)
         self.window = Window(policy.concurrency)
         self.idle: list[Link] = []
         self.busy: dict[Link, Attempt] = {}
         self.targets: dict[Link, Target | None] = {}
         self.stale: set[Link] = set()  # busy, and of an older configuration
+        self.closing: set[Link] = set()  # given up, and not yet known to be gone
         self.opening = 0
+        self.abroad = 0
         self.choices = 1
+        self.elder: Links | None = None
 
     @property
     def working(self) -> int:
         return len(self.idle) + len(self.busy)
 
-    def use(self) -> Link | None:
-        """An idle connection, the last used first; None when there is none."""
-        if not self.idle:
-            return None
-        link = self.idle.pop()
-        self.tools.pool.unpark(link)
-        return link
+    @property
+    def total(self) -> int:
+        """What the next hop may count as a connection of this lane."""
+        own = len(self.idle) + len(self.busy) + self.opening + len(self.closing) + self.abroad
+        return own + self.elder.total if self.elder is not None else own
+
+    @property
+    def full(self) -> bool:
+        """True when one more would be one too many."""
+        return self.total >= self.policy.concurrency
+
+    def use(self, messages: int = 1) -> Link | None:
+        """An idle connection that may carry so many more, the last used first; None when there is none."""
+        most = self.policy.messages_per_connection
+        while self.idle:
+            link = self.idle[-1]
+            if messages == 1 or not link.messages or link.messages + messages <= most:
+                self.idle.pop()
+                self.pool.unpark(link)
+                return link
+            self.give_up(link)
+        return None
 
     def open_more(self, waiting: int) -> None:
         """Open what the window allows and `waiting` entries can use. Returns at once. Hot."""
-        if len(self.idle) + len(self.busy) + self.opening >= self.window.size:
+        if len(self.idle) + len(self.busy) + self.opening >= self.window.size or self.full:
             return
-        while self.opening < waiting and self.window.allows(self.working, self.opening) and self._place():
+        while (
+            self.opening < waiting
+            and self.window.allows(self.working, self.opening)
+            and not self.full
+            and self._place()
+        ):
             self.opening += 1
             self.tools.spawn(self._open(), self.tools.opening)
 
@@ -96,7 +115,7 @@ class Links:
     def rest(self, link: Link) -> None:
         """After put_back and a pump: if nobody used it again, others may know that it is idle."""
         if link not in self.busy and link in self.targets:
-            self.tools.pool.park(link, self.owner, self.tools.clock.monotonic())
+            self.pool.park(link, self.owner, self.tools.clock.monotonic())
 
     def give_up(self, link: Link) -> None:
         """Close an idle connection."""
@@ -109,9 +128,28 @@ class Links:
         while self.idle:
             self.give_up(self.idle[-1])
 
+    def lend(self) -> bool:
+        """Take a place for a detour, at the cost of an idle connection where need be. False: there is none.
+        While `total` is over the limit that connection is still closing, and nothing may be opened."""
+        if self.full and not self.idle:
+            return False
+        if not self.pool.try_reserve():
+            return False
+        if self.full and self.idle:
+            self.give_up(self.idle[0])
+        self.abroad += 1
+        return True
+
+    def crowded(self, link: Link) -> None:
+        """The next hop says so of `link`, whose job is over, while others work: keep to those."""
+        if link in self.idle:
+            self.give_up(link)
+        self.window.refused(self.working, self.tools.clock.monotonic())
+
     def renew(self, policy: LanePolicy) -> None:
         """Another configuration: nothing opened under the old one is used again."""
         self.policy = policy
+        self.pool = self.tools.places(policy)  # the same one, with another limit, if anything is open
         self.window = Window(policy.concurrency)
         self.close_idle()
         self.stale.update(self.busy)
@@ -122,7 +160,7 @@ class Links:
             link, target, choices = await self._reach()
         except BaseException as error:
             self.opening -= 1
-            self.tools.pool.release()
+            self.pool.release()
             if policy is not self.policy and isinstance(error, Exception):
                 self.owner.pump()
             elif isinstance(error, NoSuchHost):
@@ -134,7 +172,7 @@ class Links:
         else:
             self.opening -= 1
             self._opened(link, target, choices, policy)
-        self.tools.pool.serve()
+        self.pool.serve()
 
     def _opened(self, link: Link, target: Target | None, choices: int, policy: LanePolicy) -> None:
         self.choices = choices
@@ -161,23 +199,37 @@ class Links:
 
     def _place(self) -> bool:
         """A place for one more. Only a lane that has none at all waits in line for it."""
-        pool = self.tools.pool
+        pool = self.pool
         return pool.reserve(self.owner) if not (self.working or self.opening) else pool.try_reserve()
 
     def _yields(self) -> bool:
         """True when other lanes have no connection at all and this one has several."""
-        return self.tools.pool.crowded and self.working > 0
+        return self.pool.crowded and self.working > 0
 
     def _lost(self, link: Link) -> None:
         """The peer ended an idle connection."""
         if link in self.idle:
             self.idle.remove(link)
             self._gone(link)
-            self.tools.pool.serve()
+            self.pool.serve()
 
     def _gone(self, link: Link) -> None:
         self.targets.pop(link, None)
         self.stale.discard(link)
-        self.tools.pool.unpark(link)
-        self.tools.pool.release()
+        self.pool.unpark(link)
+        self.pool.release()
         self.tools.events.connection_closed(self.policy.route)
+        self.leaves(link)
+
+    def leaves(self, link: Link) -> None:
+        """`link` is closed, or was told to: it counts until the peer knows."""
+        if not link.ended:
+            self.closing.add(link)
+            link.on_ended = self._ended
+
+    def _ended(self, link: Link) -> None:
+        """There is room for another one now; who waited for it gets it."""
+        full = self.full
+        self.closing.discard(link)
+        if full:
+            self.owner.pump()

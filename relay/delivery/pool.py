@@ -1,5 +1,5 @@
-"""The connections of all lanes together: one limit, the idle ones in the order they fell idle, who waits for
-a place.
+"""The connections of all lanes together, or of all lanes of a route: one limit, the idle ones in the order
+they fell idle, who waits for a place.
 
 A place is taken before a connection is opened and given back when it is closed. When all are taken, the
 connection that was idle longest is closed for whoever has work; lanes that have none at all wait in line. No
@@ -22,9 +22,12 @@ class Link(Protocol):
     setup: float
     messages: int
     on_lost: Callable[[Any], None] | None
+    on_ended: Callable[[Any], None] | None
 
     @property
     def idle(self) -> bool: ...
+    @property
+    def ended(self) -> bool: ...
     @property
     def closed(self) -> bool: ...
     @property
@@ -46,10 +49,12 @@ class Holder(Protocol):
 
 
 class Pool:
-    """limit: connections in all lanes; taken: places in use (open or being opened)."""
+    """limit: connections in all its lanes, None: no limit of its own; taken: places in use (open or being
+    opened). A pool may lie within another: a place in it is a place in both."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int | None, within: Pool | None = None) -> None:
         self.limit = limit
+        self.within = within
         self.taken = 0
         self._idle: dict[Link, tuple[Holder, float]] = {}
         self._waiting: dict[Holder, None] = {}
@@ -57,12 +62,18 @@ class Pool:
     @property
     def crowded(self) -> bool:
         """True when somebody waits for a place."""
-        return bool(self._waiting)
+        return bool(self._waiting) or (self.within is not None and self.within.crowded)
+
+    @property
+    def full(self) -> bool:
+        return self.limit is not None and self.taken >= self.limit
 
     def reserve(self, holder: Holder) -> bool:
         """Take a place. False: none is free, and `holder.pump` is called when one may be."""
-        if self.taken >= self.limit and not self._evict():
+        if self.full and not self._evict():
             self._waiting[holder] = None
+            return False
+        if self.within is not None and not self.within.reserve(holder):
             return False
         self.taken += 1
         self._waiting.pop(holder, None)
@@ -71,7 +82,9 @@ class Pool:
     def try_reserve(self) -> bool:
         """Take a place that is free or idle now, for work that can do without. Nobody waits in line before
         it."""
-        if self._waiting or (self.taken >= self.limit and not self._evict()):
+        if self._waiting or (self.full and not self._evict()):
+            return False
+        if self.within is not None and not self.within.try_reserve():
             return False
         self.taken += 1
         return True
@@ -79,14 +92,20 @@ class Pool:
     def release(self) -> None:
         """Give a place back."""
         self.taken -= 1
+        if self.within is not None:
+            self.within.release()
 
     def park(self, link: Link, holder: Holder, now: float) -> None:
         """`link` is idle from `now` (monotonic seconds)."""
         self._idle[link] = (holder, now)
+        if self.within is not None:
+            self.within.park(link, holder, now)
 
     def unpark(self, link: Link) -> None:
         """`link` is used or gone. Idempotent."""
         self._idle.pop(link, None)
+        if self.within is not None:
+            self.within.unpark(link)
 
     def stale(self, before: float) -> list[tuple[Link, Holder]]:
         """Connections idle since before `before` (monotonic seconds)."""
@@ -100,16 +119,20 @@ class Pool:
     def forget(self, holder: Holder) -> None:
         """`holder` wants no place any more. Idempotent."""
         self._waiting.pop(holder, None)
+        if self.within is not None:
+            self.within.forget(holder)
 
     def serve(self) -> None:
         """Let those who wait try again, as many as there are free places, first come first served."""
-        free = self.limit - self.taken
         line = deque(self._waiting)
+        free = len(line) if self.limit is None else self.limit - self.taken
         while line and free > 0:
             holder = line.popleft()
-            del self._waiting[holder]
-            holder.pump()
+            if self._waiting.pop(holder, self) is None:
+                holder.pump()
             free -= 1
+        if self.within is not None:
+            self.within.serve()
 
     def _evict(self) -> bool:
         for link, (holder, _) in self._idle.items():

@@ -27,6 +27,7 @@ class Sandbox:
         self.setup = 0.0
         self.messages = 0
         self.on_lost: Callable[[Any], None] | None = None
+        self.on_ended: Callable[[Any], None] | None = None
         self.closed = False
         self.past_dot = False
         self._directory = directory
@@ -35,6 +36,10 @@ class Sandbox:
     @property
     def idle(self) -> bool:
         return not (self.closed or self.past_dot)
+
+    @property
+    def ended(self) -> bool:
+        return self.closed
 
     def start(self, job: Job, done: Callable[[Any, Job, Verdict], None]) -> None:
         self.past_dot = True

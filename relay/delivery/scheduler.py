@@ -24,6 +24,7 @@ from relay.delivery.settling import Settling
 from relay.delivery.state import describe
 from relay.delivery.stopping import stop
 from relay.delivery.suspension import Suspended
+from relay.delivery.throttle import Throttles
 from relay.delivery.tools import Bounds, Tools
 from relay.observe.events import Events
 
@@ -63,6 +64,7 @@ class Scheduler:
             bounds or Bounds(),
             self._suspend,
             self._resume,
+            Throttles(clock),
         )
         self.lanes = self.tools.lanes
         self.suspended = Suspended(self.tools, self._lane)
@@ -116,8 +118,8 @@ class Scheduler:
     def unadmit(self, name: str) -> None:
         """The write of an admitted entry was rolled back."""
         lane = self.lanes.get(name)
-        if lane is not None and lane.promised:
-            lane.promised -= 1
+        if lane is not None:
+            lane.unadmit()
 
     def leased(self, entry: Entry) -> None:
         """A fresh entry is durable and ours."""
@@ -147,12 +149,13 @@ class Scheduler:
     def _lane(self, name: str, condition: Condition) -> Lane:
         """Make a lane and claim it."""
         lane = self.lanes[name] = Lane(name, self.tools.table.policy(name), self.tools, condition)
+        lane.links.elder = next((old.links for old in reversed(self.parting) if old.name == name), None)
         self.tools.queue.claim_lane(name)
         return lane
 
     def _suspend(self, lane: Lane) -> None:
         del self.lanes[lane.name]
-        if lane.links.busy or lane.carrier.detours:
+        if lane.links.total:
             self.parting.append(lane)
         self.suspended.add(lane)
 
@@ -188,22 +191,25 @@ class Scheduler:
             self._sweep_lane(lane, now, wall)
         for lane in self.parting:
             lane.carrier.watch(now)
-        self.parting = [lane for lane in self.parting if lane.links.busy or lane.carrier.detours]
+        self.parting = [lane for lane in self.parting if lane.links.total]
         self.suspended.sweep(now)
-        tools.pool.serve()
+        for pool in (tools.pool, *tools.shares.values()):
+            pool.serve()
         wake = tools.queue.next_wake()
         if wake is not None and wake <= wall:
             self._claim()
 
     def _sweep_lane(self, lane: Lane, now: float, wall: float) -> None:
         """A bug in one lane must not keep the others from being looked at."""
+        quiet = False
         try:
             lane.sweep(now, wall)
+            quiet = lane.quiet
         except Exception as error:
             self.tools.events.bug("lane", error)
-        if lane.quiet and self.lanes.get(lane.name) is lane:
+        if quiet and self.lanes.get(lane.name) is lane:
             del self.lanes[lane.name]
-            self.tools.pool.forget(lane)
+            lane.leave()
             self.tools.queue.unclaim(lane.name)
 
     def _claim(self) -> None:

@@ -47,7 +47,8 @@ class Lease:
 @dataclass(slots=True)
 class Attempt:
     """A lease on its way. started, setup: monotonic seconds and seconds; sessions: past the greeting, so far;
-    aborted: cut by us, because the relay stops; waiter: who gets the verdict instead of the lane."""
+    aborted: cut by us, because the relay stops; waiter: who gets the verdict instead of the lane; messages:
+    what its connection will have carried after it, unless the next hop wants it in more pieces."""
 
     lease: Lease
     job: Job
@@ -56,6 +57,7 @@ class Attempt:
     sessions: int = 1
     aborted: bool = False
     waiter: asyncio.Future[Verdict] | None = None
+    messages: int = 0
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ def describe(name: str, lane: Lane | None, condition: Condition, tools: Tools) -
     healthy; since, until: epoch seconds of its begin and of the next probe, 0.0 where there is none; probes:
     failed ones since; connections: open now, busy: of them, opening, allowed: by the window, limit: by
     configuration; waiting: entries in memory that wait for a connection; in_memory: False for a lane without
-    work in hand.
+    work in hand; rate: as configured ("30/min"), "" without one; rate_until: epoch seconds when the next
+    message may go, 0.0 unless mail waits for that.
     """
     condition = lane.condition if lane is not None else condition
     trouble, offset = condition.trouble, tools.clock.time() - tools.clock.monotonic()
@@ -29,7 +30,18 @@ def describe(name: str, lane: Lane | None, condition: Condition, tools: Tools) -
         "probes": condition.probes,
         "in_memory": lane is not None,
     }
-    return state | _work(lane)
+    return state | _work(lane) | _pace(lane, offset)
+
+
+def _pace(lane: Lane | None, offset: float) -> dict[str, object]:
+    throttle = lane.throttle if lane is not None else None
+    if lane is None or throttle is None:
+        return {"rate": "", "rate_until": 0.0}
+    waits = throttle.waits(lane)
+    return {
+        "rate": str(throttle.bucket.rate),
+        "rate_until": throttle.bucket.free_at + offset if waits else 0.0,
+    }
 
 
 def _work(lane: Lane | None) -> dict[str, object]:

@@ -12,7 +12,9 @@ from relay.delivery.dial import Dialer
 from relay.delivery.neighbours import Clock, Queue, Table
 from relay.delivery.pool import Pool
 from relay.delivery.settling import Settling
+from relay.delivery.throttle import Throttles
 from relay.observe.events import Events
+from relay.routing.table import LanePolicy
 
 if TYPE_CHECKING:
     from relay.delivery.lane import Lane
@@ -49,7 +51,9 @@ class Tools:
     bounds: Bounds
     suspended: Callable[[Lane], None]  # a lane got into trouble: keep its condition, drop the lane
     resumed: Callable[[Lane], None]  # its probe got through
+    throttles: Throttles
     lanes: dict[str, Lane] = field(default_factory=dict)  # those that take or probe, by name
+    shares: dict[str, Pool] = field(default_factory=dict)  # of routes by MX: a pool for all their lanes
     stopping: bool = False
     memory: int = 0  # octets of content of entries that wait
     opening: set[asyncio.Task[Any]] = field(default_factory=set)  # may be cancelled at any time
@@ -62,6 +66,16 @@ class Tools:
         if held < self.bounds.held:
             return self.bounds.held - held
         return int(lane_is_empty and held < self.bounds.held_most)
+
+    def places(self, policy: LanePolicy) -> Pool:
+        """Where a lane takes places for its connections: its route may have a limit over all its lanes."""
+        if policy.kind != "mx" or policy.route == "mx":
+            return self.pool
+        share = self.shares.get(policy.route)
+        if share is None:
+            share = self.shares[policy.route] = Pool(None, within=self.pool)
+        share.limit = policy.connections
+        return share
 
     def spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[Any]]) -> None:
         """Run `work` as a task in one of our sets; what it raises is a bug, told once."""

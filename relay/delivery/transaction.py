@@ -28,6 +28,11 @@ from relay.wire import END
 BATCH = 100  # recipients per transaction: what every server must take (RFC 5321 4.5.3.1.8)
 
 
+def transactions(recipients: int) -> int:
+    """How many one message to so many recipients makes, as far as can be told before."""
+    return max(1, -(-recipients // BATCH))
+
+
 class Transaction:
     """job.todo over one connection: begin(), then reply() for each, or lost(), nonsense(), corrupt()."""
 
@@ -40,6 +45,7 @@ class Transaction:
         self.output = b""
         self.broken = False  # the connection is of no more use
         self.dotted = False  # a final dot was sent
+        self.begun = 0  # MAIL commands said
         self.open = reset  # the peer has a MAIL that a RSET must clear
         self._job, self._offered, self._host = job, offered, host
         self._fresh_if_dead = reused  # until the first reply
@@ -113,6 +119,7 @@ class Transaction:
         except ValueError as error:
             self._rule([*self._batch, *self._later], verdict.on_our_trouble("mail", str(error)))
             return self._end()
+        self.begun += 1
         self.state = "reset" if self.open else "mail"
         if self._offered.pipelining:
             self.output = b"".join(said)

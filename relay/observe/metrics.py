@@ -74,6 +74,7 @@ class Metrics:
             self.out_connections.add(route)
             self.out_connected.add(route)
             self.retried_fresh.add(route)
+            self.throttle_delay.add(route)
             self.deliveries.add(*((*route, result) for result in labels.RESULTS))
         for listener in listeners:
             self.sessions.add((listener,))
@@ -219,6 +220,12 @@ class Metrics:
         self.retried_fresh = Counter(
             "relay_outbound_retried_fresh",
             "Kept connections found dead, so that a fresh one was made",
+            ("route",),
+            (),
+        )
+        self.throttle_delay = Counter(
+            "relay_throttle_delay_seconds",
+            "Time in which mail waited for the rate of its route, lane by lane",
             ("route",),
             (),
         )

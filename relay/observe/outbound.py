@@ -145,6 +145,10 @@ class LaneEvents(Recorder):
         """A kept connection was dead before the first reply: not an attempt."""
         self.metrics.retried_fresh.inc((route,))
 
+    def throttled(self, route: str, seconds: float) -> None:
+        """A message goes so long after it could have gone without the rate of its route."""
+        self.metrics.throttle_delay.inc((route,), seconds)
+
     def lane_suspended(self, lane: str, reason: str, seconds: float, text: str) -> None:
         """reason: one of SUSPEND_REASONS; seconds until the probe. Again for a longer suspension is fine."""
         self._forget(lane)

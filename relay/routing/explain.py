@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from relay.config.units import format_rate
 from relay.routing.finding import Finding, Survey, judge
 from relay.routing.hosts import Hosts
 from relay.routing.resolve import Resolver
@@ -23,10 +24,11 @@ async def describe(
     rewritten: a sender -> the one in its place, or itself.
 
     keys: recipient, sender, orig_from (what the sender was before, "" where it is the same), lane, route,
-    kind, domain, port, tls, concurrency, messages_per_connection; ca_file, username, login_by ("password" or
-    "oauth"), login_over, capture: text, None where there is none; verdict ("hosts", "failed", "deferred",
-    "capture"), reply (text, "" with hosts), and hosts: a list in the order of preference of {name,
-    preference, port, implicit_tls, state, addresses, refused: [{address, why}], text}; `state` as in
+    kind, domain, port, tls, concurrency, messages_per_connection; rate ("30/min", "" without one),
+    connections (of the route in all, or None); ca_file, username, login_by ("password" or "oauth"),
+    login_over, capture: text, None where there is none; verdict ("hosts", "failed", "deferred", "capture"),
+    reply (text, "" with hosts), and hosts: a list in the order of preference of {name, preference, port,
+    implicit_tls, state, addresses, refused: [{address, why}], text}; `state` as in
     finding.Finding, "dropped" for a host behind or beside our own.
     """
     original, sender = sender, rewritten(sender)
@@ -56,6 +58,8 @@ def _policy_facts(policy: LanePolicy) -> dict[str, Any]:
         "login_over": policy.login.over if policy.login else None,
         "concurrency": policy.concurrency,
         "messages_per_connection": policy.messages_per_connection,
+        "rate": format_rate(*policy.rate) if policy.rate else "",
+        "connections": policy.connections,
         "capture": str(policy.capture) if policy.capture else None,
     }
 

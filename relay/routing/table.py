@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config.model import Config, Lane, Route, TlsPolicy
+from relay.config.units import parse_rate
 from relay.routing.login import Login
 from relay.routing.pattern import Matcher, compile_patterns, fold_address
 from relay.routing.via import Kind, RouteVia, Via, parse_route_via
@@ -40,6 +41,8 @@ class LanePolicy:
     messages_per_connection: int
     ca_file: Path | None = None  # for verify, instead of the system's
     login: Login | None = None  # only with kind "via"
+    rate: tuple[int, float] | None = None  # messages, in seconds; of the whole route, or of one domain of mx
+    connections: int | None = None  # of all lanes of the route together; only with kind "mx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ def _compile(route: Route, name: str) -> _Compiled:
 def _policy(
     lane: str, route: str, kind: Kind, domain: str, via: RouteVia, port: int, limits: Lane
 ) -> LanePolicy:
+    connections = limits.connections if isinstance(limits, Route) else None
     return LanePolicy(
         lane,
         route,
@@ -161,8 +165,10 @@ def _policy(
         via.capture,
         port,
         limits.tls,
-        limits.concurrency,
+        min(limits.concurrency, connections or limits.concurrency),
         limits.messages_per_connection,
         ca_file=limits.ca_file,
         login=Login.of(limits) if isinstance(limits, Route) else None,
+        rate=parse_rate(limits.rate) if limits.rate else None,
+        connections=connections if kind == "mx" else None,
     )

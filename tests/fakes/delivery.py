@@ -40,7 +40,9 @@ class FakeLink:
         self.setup = 0.25
         self.messages = 0
         self.on_lost: Callable[[Any], None] | None = None
+        self.on_ended: Callable[[Any], None] | None = None
         self.closed = False
+        self.ended = False
         self.past_dot = False
         self.job: Job | None = None
         self._done: Callable[[Any, Job, Verdict], None] | None = None
@@ -59,14 +61,19 @@ class FakeLink:
         job, done = self.job, self._done
         assert job is not None and done is not None
         self.job, self._done = None, None
-        self.closed = closed
+        if closed:
+            self._end()
         self.messages += 1
         verdict = verdict or self.hop.judge(self, job)
         done(self, job, verdict)
 
     def close(self) -> None:
         assert self.job is None, "close of a busy connection"
-        self._end()
+        if self.hop.slow_quit and not self.closed:
+            self.closed = True
+            self.hop.quitting.append(self)
+        else:
+            self._end()
 
     def abort(self) -> None:
         if self.job is not None:
@@ -84,29 +91,42 @@ class FakeLink:
         if self.on_lost is not None:
             self.on_lost(self)
 
+    def gone(self) -> None:
+        """The peer has answered QUIT and closed."""
+        self.hop.quitting.remove(self)
+        self._end()
+
     def _end(self) -> None:
-        if not self.closed:
-            self.closed = True
+        self.closed = True
+        if not self.ended:
+            self.ended = True
             self.hop.links.remove(self)
+            if self.on_ended is not None:
+                self.on_ended(self)
 
     async def wait_closed(self) -> None:
-        assert self.closed
+        while not self.ended:  # noqa: ASYNC110  the fake of a socket: it has no event
+            await asyncio.sleep(0)
 
 
 @dataclass
 class FakeHop:
-    """down: openings fail so; dead: names of hosts that refuse; hangs_up: that end the session at once;
-    full: more connections than this are refused; answers: recipient address -> its outcomes, one per attempt,
-    the last for ever; hold: jobs end only by `answer`."""
+    """down: openings fail so; dead: names of hosts that refuse; stuck:
+    lanes whose openings never end; hangs_up: hosts that end the session at once;
+    full: more connections than this are refused; slow_quit: what was closed ends only by `gone`; answers:
+    recipient address -> its outcomes, one per attempt, the last for ever; hold: jobs end only by `answer`."""
 
     down: OpenFailed | None = None
     full: int = 1000
     hold: bool = False
     answers: dict[str, list[Outcome]] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
     hangs_up: set[str] = field(default_factory=set)
     opens: int = 0
     most: int = 0
+    slow_quit: bool = False
+    quitting: list[FakeLink] = field(default_factory=list)
     links: list[FakeLink] = field(default_factory=list)
     busy: list[FakeLink] = field(default_factory=list)
     arrived: list[str] = field(default_factory=list)
@@ -120,6 +140,8 @@ class FakeHop:
         self.by_host[target.name] += 1
         if self.gate is not None:
             await self.gate.wait()
+        if policy.lane in self.stuck:
+            await asyncio.Event().wait()
         await asyncio.sleep(0)
         if self.down is not None:
             raise self.down
@@ -180,7 +202,10 @@ class FakeTable:
         self.concurrency = concurrency
         self.per_connection = per_connection
         self.routes: dict[str, str] = {}
+        self.rates: dict[str, tuple[int, float]] = {}  # by route, or by lane of "mx"
         self.gone: set[str] = set()
+        self.route = "mx"  # another name: all lanes belong to one route by MX
+        self.connections: int | None = None
         self.capture: Path | None = None
 
     def lane(self, sender: str, recipient: str) -> str:
@@ -191,10 +216,13 @@ class FakeTable:
         if lane in self.gone:
             return None
         domain = lane.partition(":")[2]
+        rate = self.rates.get(lane if self.route == "mx" else self.route)
         kind: Literal["mx", "capture"] = "capture" if self.capture else "mx"
         return LanePolicy(
-            lane, "mx", kind, domain, (), self.capture, 25, "none", self.concurrency, self.per_connection
-        )
+            lane, self.route, kind, domain, (), self.capture, 25, "none", self.concurrency,
+            self.per_connection,
+            rate=rate, connections=self.connections,
+        )  # fmt: skip
 
 
 class FakeResolver:

@@ -35,6 +35,9 @@ class FakeQueue:
         self.rows: dict[int, Waiting] = {}
         self.lanes: dict[str, dict[int, None]] = defaultdict(dict)
         self.claimed: set[str] = set()
+        self.turn: dict[str, bool] = defaultdict(
+            bool
+        )  # was the last take of the lane to begin with fresh mail?
         self.settled: list[tuple[Entry, list[Recipient], dict[str, Any]]] = []
         self.reports: list[Message] = []
         self.quarantined: list[str] = []
@@ -75,15 +78,24 @@ class FakeQueue:
             return failed
         self.takes.append((lane, n, older_than))
         taken: list[Entry] = []
-        for number in list(self.lanes[lane]):
-            row = self.rows[number]
-            ready = row.entry.accepted < older_than if older_than else row.due <= self.clock.time()
-            if ready and not row.leased and len(taken) < n:
-                row.leased = True
-                taken.append(self._lease(row, content=None))
+        for row in self._in_turns(lane, older_than)[:n]:
+            row.leased = True
+            taken.append(self._lease(row, content=None))
         future: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(future.set_result, taken)
         return future
+
+    def _in_turns(self, lane: str, older_than: float) -> list[Waiting]:
+        """What can be taken, fresh mail and backlog in turns, also from one call to the next."""
+        ready: dict[bool, list[Waiting]] = {True: [], False: []}
+        for row in (self.rows[number] for number in self.lanes[lane]):
+            due = row.entry.accepted < older_than if older_than else row.due <= self.clock.time()
+            if due and not row.leased:
+                ready[row.entry.fresh].append(row)
+        self.turn[lane] = not self.turn[lane]
+        one, other = ready[self.turn[lane]], ready[not self.turn[lane]]
+        both = [row for pair in zip(one, other, strict=False) for row in pair]
+        return both + one[len(both) // 2 :] + other[len(both) // 2 :]
 
     def settle(
         self,

@@ -61,6 +61,17 @@ class World:
             self.scheduler.sweep()
             await self.settle_down(6)
 
+    async def pace(self, seconds: float, step: float = 0.01) -> list[float]:
+        """Pass time in small steps; when each transaction began in it, in seconds from now."""
+        began, begun = self.clock.monotonic(), len(self.hop.order)
+        times: list[float] = []
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+            self.scheduler.sweep()
+            await self.settle_down(8)
+            times += [self.clock.monotonic() - began] * (len(self.hop.order) - begun - len(times))
+        return times
+
     @property
     def held(self) -> int:
         return self.scheduler.tools.settling.held

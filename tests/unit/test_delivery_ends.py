@@ -131,7 +131,6 @@ async def test_a_dead_kept_connection_is_not_an_attempt() -> None:
     world.queue.submit(LANE)
     link = world.hop.busy.pop()
     world.hop.hold = False
-    world.hop.links.remove(link)
     link.finish(Verdict(Kind.FRESH), closed=True)
     await world.settle_down()
     assert len(world.hop.arrived) == 2
@@ -144,7 +143,6 @@ async def test_damaged_content_is_put_aside_and_not_sent() -> None:
     world.queue.submit(LANE)
     await world.settle_down()
     link = world.hop.busy.pop()
-    world.hop.links.remove(link)
     link.finish(Verdict(Kind.CORRUPT, text="checksum differs"), closed=True)
     assert (world.queue.quarantined, world.held) == (["checksum differs"], 0)
 

@@ -170,6 +170,7 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.connection_closed("mx"), 'relay_outbound_connections{route="mx"}', -1, ""),
     (lambda e: e.connection_reused(), "relay_outbound_reused_total", 1, ""),
     (lambda e: e.retried_fresh("mx"), 'relay_outbound_retried_fresh_total{route="mx"}', 1, ""),
+    (lambda e: e.throttled("mx", 1.5), 'relay_throttle_delay_seconds_total{route="mx"}', 1.5, ""),
     (lambda e: e.lane_suspended("mx:example.org", "connect", 5.2, "refused"),
      'relay_destination_suspended{reason="connect"}', 1,
      "qmgr: warning: mx:example.org suspended (connect), probing in 5 s: refused"),

@@ -113,6 +113,8 @@ async def test_explain() -> None:
         "username": None,
         "login_by": None,
         "login_over": None,
+        "rate": "",
+        "connections": None,
         "capture": None,
         "verdict": "hosts",
         "reply": "",
