@@ -35,6 +35,7 @@ class CertificateWatch:
     ) -> None:
         """wall: seconds since the epoch; look: seconds between two looks; handshake_time: seconds for one."""
         self.handshake_time = handshake_time
+        self.looks = 0  # how often the files were looked at
         self._events = events
         self._wall = wall
         self._look = look
@@ -76,6 +77,7 @@ class CertificateWatch:
                 if found is not None and files == self._files:
                     self.use(files, found)
                 self._doubt = ""
+            self.looks += 1
 
     def _keep(self, why: str) -> None:
         """Half-way through a renewal it is wrong for a moment only."""

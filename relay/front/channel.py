@@ -158,6 +158,8 @@ class Channel(SMTP):
             self.flush()
         elif self.state in (State.PROXY, State.HANDSHAKE):
             self.abort()
+        elif self.state is State.CLOSING:
+            self.flush()
 
     def abort(self) -> None:
         if self.transport is not None:

@@ -24,6 +24,7 @@ from relay.front.certificate_watch import CertificateWatch
 from relay.front.channel import Channel
 from relay.front.listener import Listener, stop_listeners
 from relay.front.service import Service
+from relay.front.session import Session
 
 NAME = "relay.example.com"
 PATIENCE = 5.0  # seconds until something is missed
@@ -40,6 +41,13 @@ class SecureFront:
     admission: Admission[Channel]
     listener: Listener
     clients: list[Wire] = field(default_factory=list)
+
+    @property
+    def session(self) -> Session:
+        """The one that is open."""
+        (only,) = self.admission.all()
+        assert isinstance(only, Session)
+        return only
 
     async def client(self) -> Wire:
         made = Wire(*await asyncio.open_connection(*self.listener.address))
@@ -76,8 +84,11 @@ class Wire:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._read = b""
 
-    async def handshake(self, context: ssl.SSLContext | None = None, before: bytes = b"") -> ssl.SSLObject:
-        """before: in the same write as the first octets of TLS. ssl.SSLError; EOFError: it was cut."""
+    async def handshake(
+        self, context: ssl.SSLContext | None = None, before: bytes = b"", then: bytes = b""
+    ) -> ssl.SSLObject:
+        """before: in the same write as the first octets of TLS; then: said in the same write as the last.
+        ssl.SSLError; EOFError: it was cut."""
         context = context or authority().client()
         tls = context.wrap_bio(self._in, self._out, server_hostname=NAME)
         for _ in range(100):
@@ -88,8 +99,8 @@ class Wire:
                 before = b""
                 await self._more()
             else:
-                self.writer.write(self._out.read())
                 self.tls = tls
+                self.writer.write(self._out.read() + (self.sealed(then) if then else b""))
                 return tls
         raise AssertionError("no end of the handshake")
 

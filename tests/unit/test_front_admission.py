@@ -22,3 +22,14 @@ def test_exactly_as_many_of_one_client() -> None:
     assert admission.admit("other", "192.0.2.2") == ""
     assert admission.release("session 0")
     assert admission.admit("session 4", "192.0.2.1") == ""
+
+
+def test_a_client_that_is_known_later() -> None:
+    """Behind a proxy a session counts in all at once, and for its client when that is known."""
+    admission: Admission[str] = Admission(3, 1, 1000)
+    assert [admission.admit(f"session {n}", "") for n in range(4)] == ["", "", "", "sessions"]
+    assert admission.identify("session 0", "192.0.2.1") == ""
+    assert admission.identify("session 1", "192.0.2.1") == "sessions_per_client"
+    assert len(admission) == 2 and not admission.release("session 1")
+    assert admission.release("session 0") and admission.release("session 2")
+    assert admission.admit("session 4", "192.0.2.1") == ""
