@@ -182,6 +182,7 @@ class App:
             "admin": self.admin_address,
             "sessions": len(self._admission),
             "not_ready": self.health.ready(),
+            "faults": self.scheduler.faults(),
         }
 
     def _explain(self, recipient: str, sender: str) -> Awaitable[dict[str, Any]]:
@@ -192,7 +193,7 @@ class App:
         """An operator did something. Who says "retry" means the next hops in trouble as well."""
         self.events.operator(action, entries, text)
         if action == "retry":
-            self.scheduler.suspended.hasten()
+            self.scheduler.hasten()
 
     def _failed(self, error: BaseException) -> None:
         if not self.health.failed:

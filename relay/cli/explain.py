@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relay.cli.daemon import Daemon, NotRunning
 from relay.cli.exits import DATA, OK, UNAVAILABLE, Trouble
 from relay.cli.source import configuration
-from relay.cli.story import lane_standing
+from relay.cli.story import fault_line, lane_standing
 from relay.observe.text import printable
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ def _lane(facts: dict[str, Any]) -> Iterator[str]:
     if "queue" in facts:
         yield f"  queued     {waiting}"
     if "lane_state" in facts:
-        yield f"  lane now   {lane_standing(facts['lane_state'], time.time()) or 'no trouble known'}"
+        state, now = facts["lane_state"], time.time()
+        yield f"  lane now   {lane_standing(state, now) or 'no trouble known'}"
+        for fault in state.get("faults", ()):
+            yield f"             {fault_line(fault, now)}"
     else:
         yield "  lane now   unknown: the relay does not run"

@@ -14,7 +14,7 @@ from typing import Any
 from relay.cli import table
 from relay.cli.exits import OK
 from relay.cli.source import Source, open_source, spool_of
-from relay.cli.story import story
+from relay.cli.story import fault_line, story
 from relay.cli.words import octets, plural, short
 
 DONE = {"retry": "will be tried now", "hold": "on hold", "release": "released", "drop": "removed"}
@@ -98,6 +98,8 @@ def _status(args: argparse.Namespace, source: Source, request: dict[str, Any]) -
         for state, tally in item.get("states", {}).items():
             age = f", oldest {short(now - tally['oldest'])}" if tally["messages"] else ""
             print(f"{state:10}  {tally['messages']:>8}  {octets(tally['bytes']):>8}{age}")
+        for fault in item.get("faults", ()):
+            print(f"route {fault['route']}: {fault_line(fault, now)}")
     return OK
 
 

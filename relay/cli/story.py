@@ -13,7 +13,7 @@ REASONS = {
     "connect": "the next hop cannot be reached",
     "greeting": "the next hop turns us away at its greeting",
     "tls": "TLS with the next hop fails",
-    "auth": "the next hop refuses our user name or password",
+    "auth": "the login at the next hop fails",
     "token": "there is no token for the login",
     "dns": "DNS does not answer",
     "address": "the next hop's address is not one we may use",
@@ -43,9 +43,12 @@ def _entry(entry: dict[str, Any], now: float) -> Iterator[str]:
         if "delay_reason" in recipient:
             yield f"    last reply: {printable(recipient['delay_reason'])}"
     yield f"  {_next(entry, now)}"
-    standing = lane_standing(entry.get("lane_state", {}), now)
+    state = entry.get("lane_state", {})
+    standing = lane_standing(state, now)
     if standing:
         yield f"  {standing}"
+    for fault in state.get("faults", ()):
+        yield f"  {fault_line(fault, now)}"
 
 
 def _standing(entry: dict[str, Any], now: float) -> str:
@@ -85,6 +88,15 @@ def lane_standing(state: dict[str, Any], now: float) -> str:
     seconds = ceil(state["rate_until"] - now)
     when = f"in {exact(seconds)}" if seconds > 0 else "now"
     return f"the lane waits for its rate ({state['rate']}): the next message goes {when}"
+
+
+def fault_line(fault: dict[str, Any], now: float) -> str:
+    """A standing fault of one next hop (relay/delivery/state.py)."""
+    words = REASONS.get(fault["reason"], fault["reason"])
+    since = f"since {moment(fault['since'], now)} ({exact(now - fault['since'])})"
+    left = ceil(fault["until"] - now)
+    again = f"asked again in {exact(left)}" if left > 0 else "asked again now"
+    return f"{printable(fault['host'])} is at fault {since}: {words} ({printable(fault['reply'])}); {again}"
 
 
 def lane_trouble(state: dict[str, Any], now: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.cli.story import lane_standing
+from relay.cli.story import fault_line, lane_standing
 from relay.cli.words import cut, octets, short
 
 FIXED = {"ID": 11, "AGE": 4, "SIZE": 8, "STATE": 10, "TRIES": 5, "NEXT": 7}
@@ -95,7 +95,9 @@ def lane_line(item: dict[str, Any], now: float) -> str:
     waiting = sum(states[name]["messages"] for name in ("incoming", "active", "deferred"))
     since = [tally["oldest"] for tally in states.values() if tally["messages"]]
     age = short(now - min(since)) if since else "-"
-    standing = lane_standing(item["lane_state"], now)
+    state = item["lane_state"]
+    faults = (fault_line(fault, now) for fault in state.get("faults", ()))
+    standing = lane_standing(state, now) or "; ".join(faults)
     held = states["hold"]["messages"]
     return f"{cut(item['lane'], 40):40}  {waiting:>8}  {held:>6}  {age:>5}  {cut(standing, 0)}".rstrip()
 

@@ -7,6 +7,7 @@ may take in the same attempt (detour), a bug of ours, an attempt that never ends
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mailqueue.entry import Entry, Loaded
@@ -18,6 +19,7 @@ from relay.delivery.pool import Link
 from relay.delivery.settling import Attempt, Lease, complete
 from relay.delivery.transaction import transactions
 from relay.envelope import Envelope
+from relay.observe.labels import FAULT_REASONS
 from relay.outcome import Deferred
 from relay.reply import Reply
 from relay.routing.target import Target
@@ -98,6 +100,8 @@ class Carrier:
         self._measure(verdict)
         if lane.throttle is not None and link.messages > attempt.messages:
             lane.throttle.bucket.owe(link.messages - attempt.messages)
+        if target is not None:
+            self.answered(attempt, verdict, target)
         if verdict.kind is Kind.FRESH:
             lane.tools.events.retried_fresh(lane.policy.route)
             lane.again(attempt.lease)
@@ -116,6 +120,16 @@ class Carrier:
                 spare(attempt.job)
             self._settle(attempt, verdict)
 
+    def answered(self, attempt: Attempt, verdict: Verdict, target: Target) -> None:
+        """What a transaction says about its host: that it refuses us (530 and the like), or that it does not
+        any more."""
+        lane, faults = self.lane, self.lane.tools.faults
+        if verdict.lane in FAULT_REASONS:
+            faults.refused(lane.policy, target, _fault(attempt, verdict))
+            lane.links.avoid(target)
+        elif faults.records and any(outcome.reply.code for outcome in attempt.job.results.values()):
+            faults.delivered(lane.policy, target)
+
     def _settle(self, attempt: Attempt, verdict: Verdict) -> None:
         """The attempt is over at its last host."""
         lane = self.lane
@@ -127,7 +141,16 @@ class Carrier:
         else:
             lane.tools.settling.end(attempt, lane.policy.route, lane)
         if trouble is not None:
-            lane.trouble(trouble)
+            self._suspend(trouble)
+
+    def _suspend(self, trouble: Trouble) -> None:
+        """Unless it is the fault of one host, and there is another."""
+        lane = self.lane
+        if trouble.reason not in FAULT_REASONS or lane.policy.kind != "via":
+            return lane.trouble(trouble)
+        until = lane.tools.faults.closed_until(lane.policy)
+        if until is not None:
+            lane.trouble(replace(trouble, not_before=until))
 
     def _may_detour(self) -> bool:
         """Is there another host, and room to try it? Else the retry schedule does."""

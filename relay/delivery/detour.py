@@ -32,11 +32,7 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
 
     The caller has taken a place in the pool. Ends early when the relay stops."""
     job = attempt.job
-    others = await _others(lane, used)
-    if others is None:  # the first host answered for all that is known now
-        spare(job)
-        return verdict
-    for target in others:
+    for target in await _others(lane, job, used):
         if attempt.sessions >= SESSIONS or not verdict.elsewhere:
             break
         await _unless_stopped(lane, _room(lane))
@@ -54,6 +50,7 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
         earlier = dict(job.results)
         job.todo = verdict.elsewhere
         verdict = await _carry(lane, attempt, link)
+        lane.carrier.answered(attempt, verdict, target)
         for index, outcome in earlier.items():
             job.results[index] = _later(attempt, outcome, job.results.get(index, outcome))
         if attempt.aborted:
@@ -77,14 +74,19 @@ def spare(job: Job) -> None:
         job.results[index] = unasked(outcome)
 
 
-async def _others(lane: Lane, used: Target) -> Sequence[Target] | None:
-    """None: they are not known now."""
+async def _others(lane: Lane, job: Job, used: Target) -> list[Target]:
+    """Where else to try. When not all are known now, or one is at fault, nobody can say that no host would
+    do."""
     try:
-        targets = await _unless_stopped(lane, lane.tools.dialer.targets(lane.policy))
+        targets = await _unless_stopped(lane, lane.tools.dialer.addresses(lane.policy))
     except (NoSuchHost, Unreachable, TimeoutError):
-        return None
+        targets = None
     where = (used.address, used.port)
-    return None if targets is None else [t for t in targets if (t.address, t.port) != where]
+    others = [target for target in targets or () if (target.address, target.port) != where]
+    usable = lane.tools.dialer.usable(lane.policy, others)
+    if targets is None or len(usable) < len(others):
+        spare(job)
+    return usable
 
 
 async def _open(lane: Lane, attempt: Attempt, target: Target, todo: Sequence[int]) -> Link | None:

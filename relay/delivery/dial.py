@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Protocol
 
 from relay.delivery.failure import OpenFailed
+from relay.delivery.faults import Faults
 from relay.delivery.health import Trouble
 from relay.delivery.pool import Link
 from relay.reply import Reply
@@ -56,15 +58,27 @@ class Dialer:
     """One for all lanes: remembers bad addresses."""
 
     def __init__(
-        self, resolver: Hosts, opener: Opener, random: Random, monotonic: Callable[[], float]
+        self,
+        resolver: Hosts,
+        opener: Opener,
+        random: Random,
+        monotonic: Callable[[], float],
+        faults: Faults,
     ) -> None:
         self.resolver = resolver
+        self.faults = faults
         self._open = opener
         self._random = random
         self._now = monotonic
         self._bad: OrderedDict[tuple[str, int], float] = OrderedDict()
 
-    async def targets(self, policy: LanePolicy) -> list[Target]:
+    def usable(self, policy: LanePolicy, targets: list[Target]) -> list[Target]:
+        """Those whose host has no fault, or may be asked again."""
+        if not self.faults.records:
+            return targets
+        return [target for target in targets if not self.faults.blocks(policy, target)]
+
+    async def addresses(self, policy: LanePolicy) -> list[Target]:
         """The addresses of one attempt, the lately bad ones last. Raises NoSuchHost, Unreachable."""
         resolution = await self.resolver.hosts(policy)
         if isinstance(resolution, DnsFailed):
@@ -77,15 +91,18 @@ class Dialer:
     async def open(self, target: Target, policy: LanePolicy) -> Link:
         """One session with one target, remembered as bad when it fails. Raises OpenFailed."""
         where = (target.address, target.port)
+        self.faults.trying(policy, target)
         try:
             link = await self._open(target, policy)
-        except OpenFailed:
+        except OpenFailed as failure:
+            self.faults.failed(policy, target, failure)
             self._bad[where] = self._now() + _BAD_FOR
             self._bad.move_to_end(where)
             while len(self._bad) > _BAD_MOST:
                 self._bad.popitem(last=False)
             raise
         self._bad.pop(where, None)
+        self.faults.opened(policy, target)
         return link
 
     async def dial(self, policy: LanePolicy) -> tuple[Link, Target, int]:
@@ -93,17 +110,20 @@ class Dialer:
         troubles: list[Trouble] = []
         try:
             async with asyncio.timeout(BUDGET):
-                targets = await self.targets(policy)
+                targets = await self.addresses(policy)
                 return await self._first(targets, policy, troubles)
         except TimeoutError:
-            late = Trouble("connect", Reply(0, "4.4.1", f"no connection within {BUDGET:.0f} s"))
-            raise Unreachable(_farthest(troubles) or late) from None
+            if not troubles:
+                troubles = [Trouble("connect", Reply(0, "4.4.1", f"no connection within {BUDGET:.0f} s"))]
+            raise Unreachable(self._trouble(policy, troubles)) from None
 
     async def _first(
         self, targets: Sequence[Target], policy: LanePolicy, troubles: list[Trouble]
     ) -> tuple[Link, Target, int]:
         sessions = 0
         for target in targets:
+            if not self.usable(policy, [target]):  # its host may have been asked by another address just now
+                continue
             try:
                 return await self.open(target, policy), target, len(targets)
             except OpenFailed as failed:
@@ -111,8 +131,15 @@ class Dialer:
                 sessions += failed.greeted
                 if sessions >= SESSIONS:
                     break
+        raise Unreachable(self._trouble(policy, troubles))
+
+    def _trouble(self, policy: LanePolicy, troubles: Sequence[Trouble]) -> Trouble:
+        """What to say of an attempt that ended with these; a fault that stands is one of them. With faults at
+        every host it is of no use to ask before the first of them may be asked."""
+        standing = [fault.trouble for fault in self.faults.of(policy.route)]
         none = Trouble("address", Reply(0, "4.4.4", "no address to connect to"))
-        raise Unreachable(_farthest(troubles) or none)
+        worst = _farthest([*standing, *troubles]) or none
+        return replace(worst, not_before=self.faults.closed_until(policy) or 0.0)
 
     def _is_bad(self, target: Target) -> bool:
         return self._bad.get((target.address, target.port), 0.0) > self._now()

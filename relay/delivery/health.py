@@ -63,11 +63,12 @@ class Impossible(Exception):
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why a lane does not work. reason: one of SUSPEND_REASONS; reply: what was said; host: by whom, "" by
-    nobody."""
+    nobody; not_before: monotonic seconds, no probe makes sense earlier."""
 
     reason: str
     reply: Reply
     host: str = ""
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def _suspended(condition: Condition, trouble: Trouble, now: float, random: float
         Health.SUSPENDED,
         trouble,
         now if first else condition.since,
-        now + probe_wait(backoff, random),
+        max(now + probe_wait(backoff, random), trouble.not_before),
         0 if first else probes,
         backoff,
     )

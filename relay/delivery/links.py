@@ -124,6 +124,15 @@ class Links:
         link.close()
         self._gone(link)
 
+    def avoid(self, target: Target) -> None:
+        """This host does not take our mail: no connection to it is used again."""
+        for link, where in list(self.targets.items()):
+            if where is not None and (where.name, where.port) == (target.name, target.port):
+                if link in self.idle:
+                    self.give_up(link)
+                elif link in self.busy:
+                    self.stale.add(link)
+
     def close_idle(self) -> None:
         while self.idle:
             self.give_up(self.idle[-1])

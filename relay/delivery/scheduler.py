@@ -16,12 +16,14 @@ from random import Random
 from mailqueue.entry import Entry
 from relay.config.model import Config
 from relay.delivery.dial import Dialer, Hosts, Opener
+from relay.delivery.fault_watch import FaultWatch
+from relay.delivery.faults import Faults
 from relay.delivery.health import HEALTHY, Condition
 from relay.delivery.lane import Lane
 from relay.delivery.neighbours import Clock, Queue, Reporter, Table
 from relay.delivery.pool import Pool
 from relay.delivery.settling import Settling
-from relay.delivery.state import describe
+from relay.delivery.state import describe, describe_faults
 from relay.delivery.stopping import stop
 from relay.delivery.suspension import Suspended
 from relay.delivery.throttle import Throttles
@@ -50,7 +52,8 @@ class Scheduler:
     ) -> None:
         """opener: one session with one target, `partial(open_connection, opening=Opening(...))`."""
         settling = Settling(queue, events, reporter, clock, random, config.retry)
-        dialer = Dialer(resolver, opener, random, clock.monotonic)
+        faults = Faults(events, clock)
+        dialer = Dialer(resolver, opener, random, clock.monotonic, faults)
         pool = Pool(config.delivery.connections)
         self.tools = Tools(
             queue,
@@ -61,6 +64,7 @@ class Scheduler:
             dialer,
             pool,
             settling,
+            faults,
             bounds or Bounds(),
             self._suspend,
             self._resume,
@@ -68,6 +72,7 @@ class Scheduler:
         )
         self.lanes = self.tools.lanes
         self.suspended = Suspended(self.tools, self._lane)
+        self.fault_watch = FaultWatch(self.tools, self.suspended)
         self.parting: list[Lane] = []  # suspended while they still send something
         self._timer: asyncio.TimerHandle | None = None
         self._claiming = False
@@ -95,7 +100,17 @@ class Scheduler:
         tools.settling.reporter.renew(config, table)
         for lane in list(self.lanes.values()):
             lane.renew(table.policy(lane.name))
+        tools.faults.renew(table)
         self.suspended.hasten()
+
+    def hasten(self) -> None:
+        """An operator wants everything tried now, next hops in trouble as well."""
+        self.tools.faults.hasten()
+        self.suspended.hasten()
+
+    def faults(self) -> list[dict[str, object]]:
+        """Every standing fault of a route, for `queue status`: see state.describe_faults."""
+        return describe_faults(self.tools)
 
     def lane_state(self, name: str) -> dict[str, object]:
         """How a lane fares, for `explain` and `queue show`: see state.describe."""
@@ -192,6 +207,7 @@ class Scheduler:
         for lane in self.parting:
             lane.carrier.watch(now)
         self.parting = [lane for lane in self.parting if lane.links.total]
+        self.fault_watch.sweep(now)
         self.suspended.sweep(now)
         for pool in (tools.pool, *tools.shares.values()):
             pool.serve()

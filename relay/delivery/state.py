@@ -12,10 +12,10 @@ def describe(name: str, lane: Lane | None, condition: Condition, tools: Tools) -
 
     state: "healthy", "suspended", "probing", "ramping"; reason, host, reply: of the last trouble, "" when
     healthy; since, until: epoch seconds of its begin and of the next probe, 0.0 where there is none; probes:
-    failed ones since; connections: open now, busy: of them, opening, allowed: by the window, limit: by
-    configuration; waiting: entries in memory that wait for a connection; in_memory: False for a lane without
-    work in hand; rate: as configured ("30/min"), "" without one; rate_until: epoch seconds when the next
-    message may go, 0.0 unless mail waits for that.
+    failed ones since; in_memory: False for a lane without work in hand; faults: see describe_faults;
+    connections: open now, busy: of them, opening, allowed: by the window, limit: by configuration; waiting:
+    entries in memory that wait for a connection; rate: as configured ("30/min"), "" without one; rate_until:
+    epoch seconds when the next message may go, 0.0 unless mail waits for that.
     """
     condition = lane.condition if lane is not None else condition
     trouble, offset = condition.trouble, tools.clock.time() - tools.clock.monotonic()
@@ -29,6 +29,7 @@ def describe(name: str, lane: Lane | None, condition: Condition, tools: Tools) -
         "until": condition.until + offset if trouble and not condition.takes else 0.0,
         "probes": condition.probes,
         "in_memory": lane is not None,
+        "faults": describe_faults(tools, name.removeprefix("route:")) if name.startswith("route:") else [],
     }
     return state | _work(lane) | _pace(lane, offset)
 
@@ -42,6 +43,24 @@ def _pace(lane: Lane | None, offset: float) -> dict[str, object]:
         "rate": str(throttle.bucket.rate),
         "rate_until": throttle.bucket.free_at + offset if waits else 0.0,
     }
+
+
+def describe_faults(tools: Tools, route: str = "") -> list[dict[str, object]]:
+    """The standing faults (of a route): route, reason, host (who said it), reply, since and until, epoch
+    seconds of their begin and of when the host is asked again."""
+    offset = tools.clock.time() - tools.clock.monotonic()
+    return [
+        {
+            "route": key[0],
+            "reason": fault.reason,
+            "host": fault.host,
+            "reply": fault.reply.line,
+            "since": fault.since + offset,
+            "until": fault.until + offset,
+        }
+        for key, fault in tools.faults.records.items()
+        if not route or key[0] == route
+    ]
 
 
 def _work(lane: Lane | None) -> dict[str, object]:

@@ -53,9 +53,14 @@ class Suspended:
         if condition is not None and condition.trouble is not None:
             self._tools.events.lane_resumed(name, condition.trouble.reason)
 
-    def hasten(self) -> None:
-        """Every probe is due now: the configuration changed."""
+    def hasten(self, lane: str = "") -> None:
+        """Every probe (of a lane) is due now: something changed that may have been in the way."""
         now = self._tools.clock.monotonic()
+        if lane:
+            if lane in self.records:
+                self.records[lane] = replace(self.records[lane], until=now)
+                heappush(self._due, (now, lane))
+            return
         self.records = {name: replace(condition, until=now) for name, condition in self.records.items()}
         self._due = [(now, name) for name in self.records]
         heapify(self._due)

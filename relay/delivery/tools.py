@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from relay.delivery.dial import Dialer
+from relay.delivery.faults import Faults
 from relay.delivery.neighbours import Clock, Queue, Table
 from relay.delivery.pool import Pool
 from relay.delivery.settling import Settling
@@ -48,6 +49,7 @@ class Tools:
     dialer: Dialer
     pool: Pool
     settling: Settling
+    faults: Faults
     bounds: Bounds
     suspended: Callable[[Lane], None]  # a lane got into trouble: keep its condition, drop the lane
     resumed: Callable[[Lane], None]  # its probe got through

@@ -67,6 +67,7 @@ class Metrics:
         named = list(routes)
         for route in _one(named):
             self.route_up.values.setdefault(route, 1)
+            self.route_fault.add(*((*route, reason) for reason in labels.FAULT_REASONS))
         for route in _one((*named, "mx")):
             self.delivery_attempts.add(route)
             self.delivery_delay.add(route)
@@ -196,6 +197,12 @@ class Metrics:
             (),
         )
         self.route_up = Gauge("relay_route_up", "0 while a configured route is suspended", ("route",), ())
+        self.route_fault = Gauge(
+            "relay_route_fault",
+            "Next hops of a route that refuse our login, TLS policy or token",
+            ("route", "reason"),
+            (),
+        )
         self.suspended = Gauge(
             "relay_destination_suspended",
             "Next hops suspended as a whole",

@@ -174,6 +174,22 @@ class LaneEvents(Recorder):
         self._up(lane, 1)
         self.log.write(INFO, "qmgr", "resumed", f"{lane} resumed (was: {reason})", lane=lane, reason=reason)
 
+    def route_fault(self, route: str, host: str, reason: str, seconds: float, text: str) -> None:
+        """A next hop of a route refuses our login, TLS policy or token; reason: one of FAULT_REASONS; host:
+        as configured; seconds until it is asked again."""
+        self.metrics.route_fault.inc((route, reason))
+        told = f"warning: route {route}: {host} at fault ({reason}), asked again in {seconds:.0f} s: {text}"
+        self.log.write(
+            WARNING, "smtp", "route_fault", told, route=route, host=host, reason=reason,
+            seconds=round(seconds, 1), reply=text,
+        )  # fmt: skip
+
+    def route_fault_ended(self, route: str, host: str, reason: str) -> None:
+        """It works again, or is not a next hop any more."""
+        self.metrics.route_fault.inc((route, reason), -1)
+        told = f"route {route}: {host} no longer at fault (was: {reason})"
+        self.log.write(INFO, "smtp", "route_fault_ended", told, route=route, host=host, reason=reason)
+
     def _forget(self, lane: str) -> None:
         reason = self._lanes.pop(lane, None)
         if reason is not None:

@@ -111,7 +111,7 @@ class FakeLink:
 
 @dataclass
 class FakeHop:
-    """down: openings fail so; dead: names of hosts that refuse; stuck:
+    """down: openings fail so; dead: names of hosts that refuse; faulty: host -> how its openings fail; stuck:
     lanes whose openings never end; hangs_up: hosts that end the session at once;
     full: more connections than this are refused; slow_quit: what was closed ends only by `gone`; answers:
     recipient address -> its outcomes, one per attempt, the last for ever; hold: jobs end only by `answer`."""
@@ -122,6 +122,7 @@ class FakeHop:
     answers: dict[str, list[Outcome]] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
+    faulty: dict[str, OpenFailed] = field(default_factory=dict)
     hangs_up: set[str] = field(default_factory=set)
     opens: int = 0
     most: int = 0
@@ -145,6 +146,8 @@ class FakeHop:
         await asyncio.sleep(0)
         if self.down is not None:
             raise self.down
+        if target.name in self.faulty:
+            raise self.faulty[target.name]
         if target.name in self.dead:
             raise refused(target.name)
         if len(self.links) >= self.full:
@@ -228,9 +231,9 @@ class FakeTable:
 class FakeResolver:
     """Every lane goes to `names`, in this order, unless `resolution` is set."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, port: int = 25) -> None:
         hosts = [
-            Host(name, (f"192.0.2.{place + 1}",), 25, preference=place)
+            Host(name, (f"192.0.2.{place + 1}",), port, preference=place)
             for place, name in enumerate(names or (HOP,))
         ]
         self.resolution: Resolution = Hosts(tuple(hosts))

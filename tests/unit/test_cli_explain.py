@@ -48,7 +48,11 @@ async def test_with_a_relay(config: Path, capsys: pytest.CaptureFixture[str]) ->
             "concurrency": 1, "messages_per_connection": 2, "verdict": "hosts", "reply": "", "hosts": [],
         }  # fmt: skip
 
-    trouble = {"state": "suspended", "reason": "connect", "reply": "refused", "since": 0.0, "until": 0.0}
+    fault = {"host": "smtp1[192.0.2.1]:25", "reason": "tls", "reply": "expired", "since": 0.0, "until": 0.0}
+    trouble = {
+        "state": "suspended", "reason": "connect", "reply": "refused", "since": 0.0, "until": 0.0,
+        "faults": [fault],
+    }  # fmt: skip
     commands = Commands(FakeQueue([row(1)]), lane_state=lambda lane: trouble, explain=explain)
     control = Control(config.parent / "spool", commands, Events())
     await control.start()
@@ -58,6 +62,7 @@ async def test_with_a_relay(config: Path, capsys: pytest.CaptureFixture[str]) ->
         assert "a@example.org from c@d" in text
         assert "queued     1" in text
         assert "the next hop cannot be reached (refused); probing now" in text
+        assert "TLS with the next hop fails (expired); asked again now" in text
     await control.stop()
 
 

@@ -10,7 +10,7 @@ from fakes.operator_queue import EPOCH
 
 from relay.cli import table
 from relay.cli.explain import told
-from relay.cli.story import lane_trouble, story
+from relay.cli.story import fault_line, lane_trouble, story
 from relay.cli.words import cut, exact, moment, octets, plural, short
 
 
@@ -58,6 +58,27 @@ def test_the_story_of_a_deferred_message() -> None:
     ]
 
 
+FAULT = {
+    "route": "smarthost", "reason": "auth", "host": "smtp1.example.net[192.0.2.1]:587",
+    "reply": "535 4.7.8 wrong \x1b[2J", "since": EPOCH - 300, "until": EPOCH + 25,
+}  # fmt: skip
+AT_FAULT = (
+    "smtp1.example.net[192.0.2.1]:587 is at fault since 22:08:20 (5 min): the login at the next hop fails "
+    "(535 4.7.8 wrong \\x1b[2J); asked again in 25 s"
+)
+
+
+def test_a_host_at_fault_beside_one_that_works() -> None:
+    """Host, since when, what was said, when it is asked again: in the story and in the table of lanes."""
+    lane = {"state": "healthy", "reason": "", "faults": [FAULT]}
+    assert f"  {AT_FAULT}" in story([entry(lane_state=lane)], EPOCH)
+    tally = {"messages": 0, "bytes": 0, "oldest": 0.0}
+    states = dict.fromkeys(("incoming", "active", "deferred", "hold", "quarantine"), tally)
+    line = table.lane_line({"lane": "route:smarthost", "states": states, "lane_state": lane}, EPOCH)
+    assert line.endswith(AT_FAULT)
+    assert fault_line(FAULT | {"until": EPOCH - 1, "reason": "tls"}, EPOCH).endswith("; asked again now")
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -85,7 +106,7 @@ def test_the_story_of_other_states(fields: dict[str, Any], expected: str) -> Non
     [
         ({}, ""),
         ({"state": "healthy", "reason": ""}, ""),
-        ({"state": "probing", "reason": "auth", "until": EPOCH + 9}, "user name or password (); probing now"),
+        ({"state": "probing", "reason": "auth", "until": EPOCH + 9}, "at the next hop fails (); probing now"),
         ({"state": "suspended", "reason": "dns", "until": EPOCH + 90}, "(); probing again in 1 min 30 s"),
         ({"state": "ramping", "reason": "connect", "since": EPOCH}, "the lane recovers"),
     ],

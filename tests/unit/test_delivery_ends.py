@@ -152,8 +152,9 @@ def captured(directory: Path) -> int:
 
 
 async def test_a_capture_directory_is_a_next_hop_like_any_other(tmp_path: Path) -> None:
-    world = World(table=FakeTable(concurrency=2))
-    world.table.capture = tmp_path
+    table = FakeTable(concurrency=2)
+    table.capture = tmp_path
+    world = World(table=table)
     for _ in range(6):
         world.queue.submit(LANE, options="NOTIFY=SUCCESS")
     for _ in range(500):

@@ -9,9 +9,11 @@ import pytest
 from fakes.clock import FakeClock
 from fakes.delivery import FakeHop, FakeLink, FakeResolver, FakeTable
 
-from relay.delivery.dial import Dialer, NoSuchHost, Unreachable
+from relay.delivery.dial import Dialer, NoSuchHost, Opener, Unreachable
 from relay.delivery.failure import OpenFailed
+from relay.delivery.faults import Faults
 from relay.delivery.pool import Link, Pool
+from relay.observe.events import Events
 from relay.reply import Reply
 from relay.routing.hosts import DnsDeferred, DnsFailed
 from relay.routing.table import LanePolicy
@@ -81,7 +83,12 @@ def test_the_pool_knows_what_is_idle_too_long() -> None:
 
 
 def dialer(hop: FakeHop, *names: str, clock: FakeClock | None = None) -> Dialer:
-    return Dialer(FakeResolver(*names), hop.open, Random(1), (clock or FakeClock()).monotonic)
+    return dialing(FakeResolver(*names), hop.open, clock)
+
+
+def dialing(resolver: FakeResolver, opener: Opener, clock: FakeClock | None = None) -> Dialer:
+    clock = clock or FakeClock()
+    return Dialer(resolver, opener, Random(1), clock.monotonic, Faults(Events(), clock))
 
 
 async def test_hosts_are_dialled_in_order_until_one_answers() -> None:
@@ -120,7 +127,7 @@ async def test_the_trouble_told_is_where_an_address_got_farthest() -> None:
     async def opener(target: Target, policy: LanePolicy) -> Link:
         raise failures[target.name]
 
-    dial = Dialer(FakeResolver("a", "b"), opener, Random(1), FakeClock().monotonic)
+    dial = dialing(FakeResolver("a", "b"), opener)
     with pytest.raises(Unreachable) as raised:
         await dial.dial(_policy())
     assert (raised.value.trouble.reason, raised.value.trouble.host) == ("auth", "a")
@@ -128,7 +135,7 @@ async def test_the_trouble_told_is_where_an_address_got_farthest() -> None:
 
 async def test_dns_verdicts_come_through_as_they_are() -> None:
     resolver = FakeResolver()
-    dial = Dialer(resolver, FakeHop().open, Random(1), FakeClock().monotonic)
+    dial = dialing(resolver, FakeHop().open)
     resolver.resolution = DnsFailed(Reply(0, "5.1.10", "null MX"))
     with pytest.raises(NoSuchHost) as final:
         await dial.dial(_policy())

@@ -179,6 +179,12 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.lane_resumed("mx:example.org", "connect"),
      'relay_destination_suspended{reason="connect"}', 0,
      "qmgr: mx:example.org resumed (was: connect)"),
+    (lambda e: e.route_fault("billing", "smtp.example.net:587", "auth", 60.0, "535 no"),
+     'relay_route_fault{reason="auth",route="billing"}', 1,
+     "smtp: warning: route billing: smtp.example.net:587 at fault (auth), asked again in 60 s: 535 no"),
+    (lambda e: e.route_fault_ended("billing", "smtp.example.net:587", "auth"),
+     'relay_route_fault{reason="auth",route="billing"}', -1,
+     "smtp: route billing: smtp.example.net:587 no longer at fault (was: auth)"),
     (lambda e: e.dns_lookup("mx", "nodata"), 'relay_dns_lookups_total{result="nodata",type="mx"}', 1, ""),
     (lambda e: e.refused_address("example.org", "127.0.0.1"), "relay_refused_addresses_total", 1,
      "smtp: warning: the MX of example.org points to 127.0.0.1 inside refused address space: "

@@ -1,0 +1,69 @@
+"""Looking after the faults of routes: changed secrets, and probes of single hosts while the lane goes on.
+
+Where the whole lane is suspended its own probe does it (suspension.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from relay.delivery.dial import BUDGET, NoSuchHost, Unreachable
+from relay.delivery.failure import OpenFailed
+from relay.delivery.faults import Key
+from relay.delivery.lane import Lane
+from relay.delivery.suspension import Suspended
+from relay.delivery.tools import Tools
+from relay.routing.table import LanePolicy
+
+
+class FaultWatch:
+    """One for all routes. probing: hosts that are being asked."""
+
+    def __init__(self, tools: Tools, suspended: Suspended) -> None:
+        self.probing: set[Key] = set()
+        self._tools, self._suspended = tools, suspended
+
+    def sweep(self, now: float) -> None:
+        """now: monotonic seconds."""
+        tools = self._tools
+        if not tools.faults.records or tools.stopping:
+            return
+        for route in tools.faults.changed(now):
+            self._suspended.hasten(f"route:{route}")
+        for key in tools.faults.due(now):
+            lane = f"route:{key[0]}"
+            asked = key in self.probing or lane in self._suspended.records or lane in self._suspended.probing
+            policy = tools.table.policy(lane)
+            if policy is not None and not asked:
+                self._begin(key, policy)
+
+    def _begin(self, key: Key, policy: LanePolicy) -> None:
+        """Not now, where it would be one connection too many."""
+        tools = self._tools
+        lane = tools.lanes.get(policy.lane)
+        if (lane is not None and lane.links.full) or not tools.pool.try_reserve():
+            return
+        self.probing.add(key)
+        if lane is not None:
+            lane.links.abroad += 1
+        tools.spawn(self._probe(key, policy, lane), tools.opening)
+
+    async def _probe(self, key: Key, policy: LanePolicy, lane: Lane | None) -> None:
+        """A session with this host, closed at once: what it ended as is told to the faults by the dialer."""
+        tools = self._tools
+        try:
+            async with asyncio.timeout(BUDGET):
+                for target in await tools.dialer.addresses(policy):
+                    if (target.name, target.port) == key[1:]:
+                        link = await tools.dialer.open(target, policy)
+                        link.close()
+                        return
+        except (NoSuchHost, Unreachable, OpenFailed, TimeoutError):
+            return  # the fault stands
+        finally:
+            self.probing.discard(key)
+            tools.pool.release()
+            tools.pool.serve()
+            if lane is not None:
+                lane.links.abroad -= 1
+                lane.pump()
