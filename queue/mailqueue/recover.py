@@ -22,6 +22,7 @@ from mailqueue.repair import recount, repair
 from mailqueue.schedule import Schedule, head
 from mailqueue.schema import NEVER, VERSION, connect_writer, create_tables, version
 from mailqueue.space import FULL_ERRNOS, Room
+from mailqueue.told import Told
 from mailqueue.totals import Totals
 from mailqueue.transaction import Transaction
 
@@ -31,7 +32,9 @@ _FILES = ("queue.db", "queue.db-wal", "queue.db-shm")
 
 @dataclass(slots=True)
 class Recovery:
-    """What opening found: entries that were in flight, those of them now held, and what went wrong."""
+    """What opening found: entries that were in flight, those of them now held, and what went wrong.
+
+    What an earlier start found and did not live to tell is counted in."""
 
     possibly_delivered: int = 0
     held: int = 0
@@ -166,7 +169,9 @@ class Opening:
         Schedule().write(tx)
         Totals(db).write(db, tx.lanes.values())
         self._reschedule(db, now)
-        self.found.possibly_delivered, self.found.held = len(rows), held
+        told = Told(db)
+        told.find(len(rows), held)
+        self.found.possibly_delivered, self.found.held = told.untold()
 
     def _reschedule(self, db: sqlite3.Connection, now: int) -> None:
         lanes = db.execute("SELECT name FROM lane WHERE next IS NULL").fetchall()

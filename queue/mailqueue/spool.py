@@ -61,14 +61,14 @@ class Queue(Desk):
         *,
         now: Callable[[], float] = time.time,
     ) -> Queue:
-        """Take possession of the spool at `path`, made (0700) when missing. now: the wall clock.
+        """Take possession of the spool at `path`, made (0700) when missing. now: the wall clock. Without an
+        observer nobody hears what was in flight at a crash: a later start with one is told.
 
         Raises SpoolLocked, SpoolFormat or SpoolUnusable.
         """
-        observer = observer or SilentObserver()
         owned = await asyncio.to_thread(acquire, path, options, now)
-        queue = cls(owned, options, observer, now)
-        queue._parts.begin()
+        queue = cls(owned, options, observer or SilentObserver(), now)
+        queue._parts.begin(heard=observer is not None)
         return queue
 
     # --- in

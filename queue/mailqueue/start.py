@@ -25,6 +25,7 @@ from mailqueue.reader import Reader
 from mailqueue.recover import Opening, Recovery, check_format, explain
 from mailqueue.space import Room
 from mailqueue.store import Store
+from mailqueue.told import Tell
 from mailqueue.writer import Writer
 
 
@@ -95,13 +96,14 @@ class Parts:
     now: Callable[[], float]
     closing: bool = False
 
-    def begin(self) -> None:
-        """Tell what the start found, and look for orphans in the background."""
+    def begin(self, heard: bool) -> None:
+        """Tell what the start found, and look for orphans in the background. heard: somebody listens."""
         found = self.owned.found
         for operation, error in found.errors:
             self.observer.spool_error(operation, error)
-        if found.possibly_delivered:
+        if heard and found.possibly_delivered:
             self.observer.recovered(found.possibly_delivered, found.held, 0)
+            self.commit.add(Tell())
         started = self.ids.new()
         swept = Sweep()
 

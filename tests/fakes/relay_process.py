@@ -117,7 +117,7 @@ class RelayProcess:
         """Starts it and waits until it is ready; returns the seconds that took."""
         begun = time.monotonic()
         self.spawn(prefix)
-        self.wait_until(self._ready, "ready")
+        self.wait_until(self.ready, "ready")
         return time.monotonic() - begun
 
     def kill9(self) -> None:
@@ -163,7 +163,8 @@ class RelayProcess:
                 raise AssertionError(f"ended with {code} before it was {what}:\n{self.log()}")
             assert time.monotonic() < deadline, f"not {what} in time:\n{self.log()}"
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """The listener greets and /readyz says yes."""
         return self._greets() and self.status("/readyz") == 200
 
     def _greets(self) -> bool:

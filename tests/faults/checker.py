@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faults.history import Arrival, Fault, History, Notice, Sent, Waiting
+from faults.history import Arrival, History, Notice, Sent, Waiting
 
 SHOWN = 20  # violations in the report that is read by people
 TOLD = 200  # violations that get their history
@@ -201,9 +201,8 @@ class _Check:
                 yield queue_id, count, letter
 
     def judge_metric(self) -> None:
-        """A start whose metric nobody could read counts what was in flight."""
         faults = self.history.faults
-        counted = sum(_counted(fault) for fault in faults)
+        counted = sum(fault.counted for fault in faults)
         if self.repeated > counted:
             self.blame(4, "all", f"{self.repeated} repeated, the metric counted {counted}")
         if self.all_known:
@@ -231,13 +230,9 @@ class _Check:
         figures["letters"] = len(self.history.sent)
         figures["unanswered"] = sum(letter.code == 0 for letter in sent)
         figures["duplicated"] = self.repeated
-        figures["possible duplicates"] = sum(_counted(fault) for fault in self.history.faults)
+        figures["possible duplicates"] = sum(fault.counted for fault in self.history.faults)
         figures["faults"] = len(self.history.faults)
         return figures
-
-
-def _counted(fault: Fault) -> int:
-    return len(fault.in_flight or ()) if fault.counted is None else fault.counted
 
 
 def story(history: History, names: set[str]) -> list[str]:

@@ -68,6 +68,14 @@ class Client:
         found = _QUEUED.search(text)
         answer.queue_id = found[1] if found else ""
 
+    def begin(self, letter: Letter) -> None:
+        """Sends all but the final dot."""
+        commands = [f"MAIL FROM:<{letter.sender}>", *(f"RCPT TO:<{to}>" for to in letter.recipients), "DATA"]
+        self._send("".join(f"{line}\r\n" for line in commands).encode())
+        for _ in commands:
+            self._reply()
+        self._send(letter.wire[:-3])
+
     def _send(self, data: bytes) -> None:
         try:
             self._socket.sendall(data)

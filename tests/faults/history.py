@@ -74,13 +74,13 @@ class Removal:
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What was done to the relay. in_flight: queue ids of the entries leased at that moment, None: not known;
-    counted: what relay_possible_duplicates_total said after the next start, None: nobody could read it;
+    counted: what relay_possible_duplicates_total said after the next start, 0 when that did not live to say;
     corrupts: bytes at rest were changed, so quarantine is expected."""
 
     kind: str
     at: float = 0.0
     in_flight: tuple[str, ...] | None = ()
-    counted: int | None = 0
+    counted: int = 0
     corrupts: bool = False
 
 

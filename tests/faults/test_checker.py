@@ -20,6 +20,7 @@ ARRIVAL = Arrival("L", "q1", (A,), "d1", 2.0)
 NOTICE = Notice("L", "n1", (B,), at=3.0)
 WAITING = Waiting("L", "q1", (C,), "deferred")
 KILL = Fault("kill -9", 2.5, ("q1",), 1)
+LATE = Fault("kill -9", 2.6, (), 1)
 ROT = Fault("rot", corrupts=True)
 
 
@@ -47,7 +48,7 @@ def test_a_correct_history_passes() -> None:
         lambda h: (h.arrivals.append(ARRIVAL), h.faults.append(KILL)),
         lambda h: (h.arrivals.append(replace(ARRIVAL, recipients=(A, C))), h.faults.append(KILL)),
         lambda h: (h.notices.append(NOTICE), h.faults.append(replace(KILL, in_flight=("n1",)))),
-        lambda h: (h.arrivals.append(ARRIVAL), h.faults.append(replace(KILL, counted=None))),
+        lambda h: (h.arrivals.append(ARRIVAL), h.faults.extend([replace(KILL, counted=0), LATE])),
         lambda h: (h.arrivals.append(ARRIVAL), h.faults.append(replace(KILL, in_flight=None, counted=4))),
         lambda h: (h.waiting.clear(), h.removals.append(Removal("q1"))),
         lambda h: h.removals.append(Removal("q1")),
@@ -58,7 +59,7 @@ def test_a_correct_history_passes() -> None:
         "repeated, in flight at the fault",
         "repeated and still queued, in flight at the fault",
         "the bounce repeated, in flight at the fault",
-        "repeated, a start whose metric nobody could read",
+        "repeated, counted by the second start after it",
         "repeated, the leases not known",
         "removed by an operator",
         "a drop that came too late for two of three",

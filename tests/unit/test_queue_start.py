@@ -15,6 +15,7 @@ from fakes.spool import SMALL, Recorder, edit, everything, filled, leasing, mess
 
 from mailqueue import (
     Filter,
+    OfflineQueue,
     Options,
     Queue,
     SpoolFormat,
@@ -148,6 +149,24 @@ async def test_what_was_in_flight_is_tried_again_after_a_pause(tmp_path: Path) -
         assert await queue.release(Filter(lane="mx:a")) == 1
         (row,) = await queue.search(Filter(lane="mx:a"))
         assert (row.state, row.crashes) == (State.INCOMING, 0)
+
+
+async def test_what_was_in_flight_is_told_once_by_the_first_start_that_can(tmp_path: Path) -> None:
+    """Not by one that was killed after its recovery, nor by an operator's command while the relay is down."""
+    clock, seen = FakeClock(), Recorder()
+    async with opened(tmp_path / "spool", now=clock.time) as queue:
+        leasing(queue)
+        await queue.accept(message("a", "b"))
+        crashed = image(tmp_path / "spool")
+    async with opened(crashed, now=clock.time):
+        killed = image(crashed)
+    await asyncio.to_thread(lambda: OfflineQueue(killed, SMALL).close())
+    async with opened(killed, observer=seen, now=clock.time) as queue:
+        assert seen.starts == [(2, 0, 0)]
+        await queue.flush()
+        told = image(killed)
+    async with opened(told, observer=seen, now=clock.time):
+        assert seen.starts == [(2, 0, 0)]
 
 
 async def test_a_lease_over_a_clean_close_was_in_flight(tmp_path: Path) -> None:
