@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MECHANISMS = ("PLAIN", "LOGIN")
 AUTH_LINE_LIMIT = 12288  # octets of a line in the exchange, its CRLF included (RFC 4954 section 4)
-FAILURES = 3  # of one connection
+FAILURES = 3  # of one connection, whatever the reason
 
 Exchange = Callable[["Session", bytes], bytes]
 
@@ -145,19 +145,19 @@ async def _check(
     if verdict.user is not None:
         return _logged_in(session, mechanism, verdict.user, verdict.result)
     _told(session, mechanism, verdict.result, name)
-    if verdict.result != "failed":
-        raise _NOT_CHECKED[verdict.result]()
     session.failures += 1
-    await asyncio.sleep(verdict.delay)
-    if session.failures < FAILURES:
-        raise Refused(535, "5.7.8", BAD_CREDENTIALS, "auth")
+    if verdict.delay:
+        await asyncio.sleep(verdict.delay)
+    refused = _REFUSALS[verdict.result]()
+    if session.failures < FAILURES or refused.reply.code == 421:  # which closes as well
+        raise refused
     session.leave()
-    return wire(Refused(535, "5.7.8", BAD_CREDENTIALS, "auth").reply) + TOO_MANY_FAILURES
+    return wire(refused.reply) + TOO_MANY_FAILURES
 
 
-BAD_CREDENTIALS = "user name or password wrong"
 TOO_MANY_FAILURES = b"421 4.7.0 too many failed logins, closing\r\n"
-_NOT_CHECKED: dict[str, Callable[[], Refused]] = {
+_REFUSALS: dict[str, Callable[[], Refused]] = {
+    "failed": lambda: Refused(535, "5.7.8", "user name or password wrong", "auth"),
     "blocked": lambda: Refused(421, "4.7.0", "too many failed logins from your address, try later", "auth"),
     "busy": lambda: Refused(454, "4.7.0", "too many logins at once, try again later", "auth"),
     "error": lambda: Refused(454, "4.7.0", "logins cannot be checked now, try again later", "auth"),
