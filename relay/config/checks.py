@@ -12,6 +12,7 @@ from relay.config.address import is_ip, parse_endpoint
 from relay.config.finding import Finding
 from relay.config.logins import logins
 from relay.config.model import Config, Route
+from relay.config.presets import PRESETS
 from relay.config.problem import Path
 from relay.config.units import format_duration
 from relay.routing.via import Via, parse_via
@@ -136,6 +137,19 @@ def _names(config: Config) -> Iterator[Finding]:
         seen.setdefault(route.name, place)
 
 
+def _presets(config: Config) -> Iterator[Finding]:
+    for place, route in enumerate(config.routes):
+        if route.preset is None or route.via != "mx":
+            continue
+        path: Path = ("routes", place, "preset")
+        where = PRESETS[route.preset].where
+        if where:
+            text = f"{route.preset} has a host for each region; write via: {where} with yours"
+        else:
+            text = f"{route.preset} names its host, and via: mx sends elsewhere; remove via"
+        yield Finding(path, text, (("routes", place, "via"),))
+
+
 def _retry(config: Config) -> Iterator[Finding]:
     retry = config.retry
     schedule: Path = ("retry", "schedule")
@@ -187,6 +201,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _paths,
     _circles,
     _names,
+    _presets,
     _retry,
     _limits,
     _delivery,

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from relay.config import address
+from relay.config.presets import PRESETS, PresetName
 from relay.config.units import check_rate, parse_duration, parse_size
 
 TlsPolicy = Literal["none", "opportunistic", "require", "verify"]
@@ -162,6 +163,7 @@ class Route(Lane):
     from_: Annotated[tuple[FromPattern, ...] | None, AfterValidator(_filled)] = Field(
         default=None, validation_alias="from"
     )
+    preset: PresetName | None = None  # what a big smarthost documents: presets.py
     via: ViaValue = "mx"
     connections: Whole | None = Field(default=None, ge=1, le=100_000)  # over all its domains (via: mx)
     username: str = ""
@@ -171,10 +173,14 @@ class Route(Lane):
     login_over: Literal["verified", "encrypted", "clear"] = "verified"
 
     @model_validator(mode="after")
-    def _verify_before_login(self) -> Route:
-        """Who logs in wants to know to whom, unless `tls` says otherwise."""
-        if self.username and "tls" not in self.model_fields_set:
-            object.__setattr__(self, "tls", "verify")
+    def _fill_in(self) -> Route:
+        """What a preset says, and what a login wants: to know to whom. What is written wins."""
+        filled: dict[str, object] = {"tls": "verify"} if self.username else {}
+        if self.preset is not None:
+            filled |= PRESETS[self.preset].values()
+        for key, value in filled.items():
+            if key not in self.model_fields_set:
+                object.__setattr__(self, key, value)
         return self
 
 

@@ -86,4 +86,7 @@ def _login(route: Route) -> str:
 
 def _lane(lane: Lane) -> str:
     rate = f", at most {lane.rate}" if lane.rate else ""
-    return f"tls {lane.tls}, {lane.concurrency} connections{rate}"
+    usual = Lane.model_fields["messages_per_connection"].default
+    most = lane.messages_per_connection
+    each = f" of {most} messages each" if most != usual else ""
+    return f"tls {lane.tls}, {lane.concurrency} connections{each}{rate}"
