@@ -193,6 +193,7 @@ class _Session(asyncio.Protocol):
         self.output: list[bytes] = []
         self.message: Received | None = None
         self.in_data = False
+        self.leaving = False  # after what waits
         self.waiting: asyncio.TimerHandle | None = None
         self.verbs: dict[bytes, Callable[[bytes], None]] = {
             b"EHLO": self.ehlo, b"HELO": self.helo, b"MAIL": self.mail, b"RCPT": self.rcpt,
@@ -273,6 +274,8 @@ class _Session(asyncio.Protocol):
     def wake(self) -> None:
         self.waiting = None
         self.run()
+        if self.leaving:
+            self.cut()
 
     def cut(self, *, reset: bool = False) -> None:
         """Ends the connection after what was written; with a reset at once."""
@@ -326,8 +329,10 @@ class _Session(asyncio.Protocol):
 
     def quit(self, line: bytes) -> None:
         self.reply("QUIT", "221 2.0.0 bye")
-        self.flush()
-        self.cut()
+        self.leaving = True
+        if not self.waiting:
+            self.flush()
+            self.cut()
 
     def unknown(self, line: bytes) -> None:
         self.output.append(b"500 5.5.2 what\r\n")

@@ -3,79 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
-from fakes.delivery import FakeEvents
+from fakes.delivering import LANE, Delivering, until, waiting
 from fakes.sink import RecordingSink
 
-from mailqueue import Message, Options, Queue, Recipient, State
-from relay.config.model import Config, Retry, Route
-from relay.delivery.opening import Opening, open_connection
-from relay.delivery.reports import Reports
-from relay.delivery.scheduler import Scheduler
-from relay.delivery.tools import Bounds
-from relay.envelope import Envelope
-from relay.routing.resolve import Resolver
-from relay.routing.table import RouteTable
+from mailqueue import State
+from relay.config.model import Retry
 
-LANE = "route:hop"
 SOON = Retry(schedule=(0.2,), factor=1.0, jitter=0.0)
-
-
-class Relay:
-    """The delivering half of a relay whose only route goes to `via`."""
-
-    def __init__(self, spool: Path, via: str, retry: Retry | None = None) -> None:
-        routes = (Route(name="hop", via=via if via.startswith("capture:") else (via,), tls="none"),)
-        self.config = Config(hostname="relay.example", routes=routes, retry=retry or Retry())
-        self.spool = spool
-        self.events = FakeEvents()
-
-    @asynccontextmanager
-    async def running(self, patience: float = 2.0) -> AsyncIterator[Relay]:
-        config, events = self.config, self.events
-        self.queue = await Queue.open(self.spool, Options(reserve=0, ballast=0))
-        table, resolver = RouteTable(config), Resolver.of(config, events)
-        opener = partial(open_connection, opening=Opening(config.hostname, events))
-        reports = Reports(config, table, events)
-        self.scheduler = Scheduler(
-            config, self.queue, table, resolver, events, time, random.Random(),
-            opener=opener, reporter=reports, bounds=Bounds(tick=0.05),
-        )  # fmt: skip
-        self.scheduler.start()
-        try:
-            yield self
-        finally:
-            await self.scheduler.stop(patience)
-            await resolver.close()
-            await self.queue.close()
-
-    async def accept(self, *addresses: str, options: str = "") -> int:
-        recipients = [Recipient(address, options) for address in addresses]
-        content = b"Subject: x\r\n\r\nhello\r\n"
-        message = Message("from@client.example", {LANE: recipients}, content, Envelope().pack())
-        return await self.queue.accept(message)
-
-
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for something that happens by itself; TimeoutError when it does not."""
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110  other people's objects, no events to wait for
-            await asyncio.sleep(0.005)
-
-
-def waiting(relay: Relay) -> int:
-    return sum(tally.entries for tally in relay.queue.stats().values())
 
 
 async def test_mail_flows_and_the_spool_is_empty_afterwards(tmp_path: Path) -> None:
     async with RecordingSink() as sink:
-        async with Relay(tmp_path / "spool", f"127.0.0.1:{sink.port}").running() as relay:
+        async with Delivering(tmp_path / "spool", f"127.0.0.1:{sink.port}").running() as relay:
             await asyncio.gather(*(relay.accept(f"u{number}@example.org") for number in range(500)))
             await until(lambda: len(sink.messages) == 500 and not waiting(relay))
             assert relay.scheduler.tools.settling.held == 0
@@ -88,7 +29,7 @@ async def test_three_fates_in_one_message(tmp_path: Path) -> None:
     async with RecordingSink() as sink:
         sink.answers["b@example.org"] = ["451 4.2.1 later"]
         sink.answers["c@example.org"] = "550 5.1.1 unknown"
-        async with Relay(tmp_path / "spool", f"127.0.0.1:{sink.port}", SOON).running() as relay:
+        async with Delivering(tmp_path / "spool", f"127.0.0.1:{sink.port}", retry=SOON).running() as relay:
             await relay.accept("a@example.org", "b@example.org", "c@example.org")
             await until(lambda: len(sink.messages) == 3 and not waiting(relay))
         told = [(message.sender, message.recipients) for message in sink.messages]
@@ -105,7 +46,7 @@ async def test_a_next_hop_that_is_down_costs_no_attempt_and_gets_all_when_it_is_
 ) -> None:
     async with RecordingSink() as sink:
         await sink.shut()
-        async with Relay(tmp_path / "spool", f"127.0.0.1:{sink.port}").running() as relay:
+        async with Delivering(tmp_path / "spool", f"127.0.0.1:{sink.port}").running() as relay:
             await asyncio.gather(*(relay.accept(f"u{number}@example.org") for number in range(2000)))
             assert relay.scheduler.lane_state(LANE)["state"] == "suspended"
             await until(lambda: not relay.queue.stats()[State.ACTIVE].entries)
@@ -119,7 +60,7 @@ async def test_a_next_hop_that_is_down_costs_no_attempt_and_gets_all_when_it_is_
 async def test_what_stop_gives_back_is_delivered_after_the_next_start(tmp_path: Path) -> None:
     async with RecordingSink() as sink:
         sink.delays["DATA"] = 30.0
-        relay = Relay(tmp_path / "spool", f"127.0.0.1:{sink.port}")
+        relay = Delivering(tmp_path / "spool", f"127.0.0.1:{sink.port}")
         async with relay.running():
             await asyncio.gather(*(relay.accept(f"u{number}@example.org") for number in range(50)))
             await until(lambda: bool(sink.open_sessions))
@@ -134,7 +75,7 @@ async def test_what_stop_gives_back_is_delivered_after_the_next_start(tmp_path: 
 async def test_a_capture_directory_takes_mail_and_answers_notify_success(tmp_path: Path) -> None:
     directory = tmp_path / "mail"
     directory.mkdir()
-    async with Relay(tmp_path / "spool", f"capture:{directory}").running() as relay:
+    async with Delivering(tmp_path / "spool", f"capture:{directory}").running() as relay:
         await relay.accept("a@example.org", options="NOTIFY=SUCCESS")
         await until(lambda: len(list(directory.glob("*.eml"))) == 2 and not waiting(relay))
     texts = sorted(path.read_bytes() for path in directory.glob("*.eml"))
@@ -144,7 +85,7 @@ async def test_a_capture_directory_takes_mail_and_answers_notify_success(tmp_pat
 async def test_a_capture_directory_that_cannot_be_written_suspends_the_lane(tmp_path: Path) -> None:
     directory = tmp_path / "mail"
     directory.write_text("a file is in the way")
-    async with Relay(tmp_path / "spool", f"capture:{directory}").running() as relay:
+    async with Delivering(tmp_path / "spool", f"capture:{directory}").running() as relay:
         await relay.accept("a@example.org")
         await until(lambda: relay.scheduler.lane_state(LANE)["reason"] == "capture")
         directory.unlink()
