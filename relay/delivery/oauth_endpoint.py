@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -48,5 +49,6 @@ def _reason(error: Exception) -> str:
     certificate = getattr(error, "certificate_error", None)
     if certificate is not None:
         return f"certificate: {getattr(certificate, 'verify_message', '') or type(certificate).__name__}"
-    text = getattr(cause, "strerror", None)
+    number = getattr(cause, "errno", None) or 0
+    text = os.strerror(number).lower() if number > 0 else getattr(cause, "strerror", None)
     return f"cannot be asked: {text or type(error).__name__}"
