@@ -13,13 +13,14 @@ REASONS = {
     "connect": "the next hop cannot be reached",
     "greeting": "the next hop turns us away at its greeting",
     "tls": "TLS with the next hop fails",
-    "auth": "the login at the next hop fails",
+    "auth": "we cannot log in at the next hop",
     "token": "there is no token for the login",
     "dns": "DNS does not answer",
     "address": "the next hop's address is not one we may use",
     "capture": "the capture directory cannot be written",
     "limit": "the next hop asks for fewer connections",
 }
+REFUSED = "the next hop refuses our user name or password"
 
 
 def story(entries: Sequence[dict[str, Any]], now: float) -> Iterator[str]:
@@ -90,9 +91,16 @@ def lane_standing(state: dict[str, Any], now: float) -> str:
     return f"the lane waits for its rate ({state['rate']}): the next message goes {when}"
 
 
+def _reason(reason: str, reply: str) -> str:
+    """In words. reply: begins with a code where the next hop spoke, else we found it ourselves."""
+    if reason == "auth" and reply[:3].isdecimal():
+        return REFUSED if reply.startswith("5") else "the next hop puts our login off"
+    return REASONS.get(reason, reason)
+
+
 def fault_line(fault: dict[str, Any], now: float) -> str:
     """A standing fault of one next hop (relay/delivery/state.py)."""
-    words = REASONS.get(fault["reason"], fault["reason"])
+    words = _reason(fault["reason"], fault["reply"])
     since = f"since {moment(fault['since'], now)} ({exact(now - fault['since'])})"
     left = ceil(fault["until"] - now)
     again = f"asked again in {exact(left)}" if left > 0 else "asked again now"
@@ -105,7 +113,8 @@ def lane_trouble(state: dict[str, Any], now: float) -> str:
     if not reason:
         return ""
     by = f"{state['host']}: " if state.get("host") else ""
-    words = f"{REASONS.get(reason, reason)} ({printable(by + state.get('reply', ''))})"
+    said = state.get("reply", "")
+    words = f"{_reason(reason, said)} ({printable(by + said)})"
     if health == "ramping":
         return f"the lane recovers: {words} until a moment ago"
     since = f" for {exact(now - state['since'])}" if state.get("since") else ""

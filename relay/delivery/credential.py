@@ -9,11 +9,12 @@ from relay.routing.login import Login
 
 
 class NoCredential(Exception):
-    """reason: "auth" or "token"; fault: False for what may be over soon; the text names no secret."""
+    """reason: "auth" or "token"; fault: False for what may be over soon; stamps: of the files as they were
+    when they were read; the text names no secret."""
 
-    def __init__(self, reason: str, text: str, *, fault: bool) -> None:
+    def __init__(self, reason: str, text: str, stamps: tuple[object, ...], *, fault: bool) -> None:
         super().__init__(text)
-        self.reason, self.fault = reason, fault
+        self.reason, self.stamps, self.fault = reason, stamps, fault
 
 
 class Credentials:
@@ -26,11 +27,14 @@ class Credentials:
         """What to log in with now. NoCredential."""
         before = stamps(login.files)
         if login.oauth is None:
-            return Credential(login.username, self._password(login), False, before)
+            try:
+                return Credential(login.username, self._password(login), False, before)
+            except NoSecret as error:
+                raise NoCredential("auth", f"password_file {error}", before, fault=True) from None
         try:
             token = await self._tokens.get(route, login.oauth)
         except NoToken as error:
-            raise NoCredential("token", str(error), fault=error.fault) from None
+            raise NoCredential("token", str(error), before, fault=error.fault) from None
         return Credential(login.username, token, True, before)
 
     def refused(self, route: str, credential: Credential) -> None:
@@ -41,7 +45,4 @@ class Credentials:
     def _password(self, login: Login) -> str:
         if login.password_file is None:
             return login.password.get_secret_value() if login.password else ""
-        try:
-            return self._secrets.read(login.password_file)
-        except NoSecret as error:
-            raise NoCredential("auth", f"password_file {error}", fault=True) from None
+        return self._secrets.read(login.password_file)

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 
 from relay.config.model import Oauth
 from relay.delivery.oauth_answer import NoToken, Token
-from relay.delivery.secret import NoSecret, Secrets, Stamp, stamp
+from relay.delivery.secret import NoSecret, Secrets, Stamp, stamp, stamps
 
 EARLY_MOST, EARLY_SHARE = 300.0, 0.2  # a token is renewed so long (s), or so much of its life, before its end
-COMPLAINT = 5.0  # s that a failure stands for all who ask: five openings at once are one question
+COMPLAINT = 1.0  # s that a failure stands for all who ask: the hosts of a route are told by one question
 
 Fetch = Callable[[str, Mapping[str, str]], Awaitable[Token]]
 
@@ -30,12 +30,13 @@ __all__ = ["NoToken", "Tokens"]
 @dataclass(slots=True)
 class _Kept:
     """What is known for one route. until: monotonic seconds; rotated: a later refresh token than the file's,
-    with the file's stamp; failure: stands until `until` too."""
+    with the file's stamp; failure: stands until `until` too, unless the secrets have changed (stamps)."""
 
     oauth: Oauth
     token: str = field(default="", repr=False)
     until: float = 0.0
     failure: NoToken | None = None
+    stamps: tuple[Stamp | None, ...] = ()
     rotated: str = field(default="", repr=False)
     file: Stamp | None = None
     fetching: asyncio.Task[str] | None = None
@@ -56,16 +57,18 @@ class Tokens:
         if self._now() < kept.until:
             if kept.failure is None:
                 return kept.token
-            raise NoToken(str(kept.failure), fault=kept.failure.fault)
+            if kept.stamps == _stamps(oauth):
+                raise NoToken(str(kept.failure), fault=kept.failure.fault)
         if kept.fetching is None:
+            kept.until, kept.failure = 0.0, None
             kept.fetching = asyncio.get_running_loop().create_task(self._renew(kept))
             kept.fetching.add_done_callback(partial(_fetched, kept))
         return await asyncio.shield(kept.fetching)  # who is cancelled leaves the others their answer
 
-    def drop(self, route: str, token: str = "") -> None:
-        """Do not use this token (any) again: a host refused it, or a secret has changed."""
+    def drop(self, route: str, token: str) -> None:
+        """Do not use this token again: a host refused it."""
         kept = self._kept.get(route)
-        if kept is not None and (not token or token == kept.token):
+        if kept is not None and token == kept.token:
             kept.until = 0.0
 
     async def close(self) -> None:
@@ -76,7 +79,7 @@ class Tokens:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _renew(self, kept: _Kept) -> str:
-        kept.failure = None
+        kept.stamps = _stamps(kept.oauth)
         host = urlsplit(kept.oauth.token_url).hostname or ""
         try:
             answer = await self._fetch(kept.oauth.token_url, self._form(kept))
@@ -121,6 +124,10 @@ class Tokens:
             return self._secrets.read(path)
         except NoSecret as error:
             raise NoSecret(f"{key}_file {error}") from None
+
+
+def _stamps(oauth: Oauth) -> tuple[Stamp | None, ...]:
+    return stamps(path for path in (oauth.client_secret_file, oauth.refresh_token_file) if path is not None)
 
 
 def _fetched(kept: _Kept, task: asyncio.Task[str]) -> None:

@@ -117,10 +117,10 @@ class _Session:
                 assert self._opening.credentials is not None
                 self._credential = await self._opening.credentials.of(self._policy.route, self._policy.login)
         except NoTrust as error:
-            raise self._unprepared("ca_file", str(error)) from None
+            raise self._unprepared("ca_file", str(error), None) from None
         except NoCredential as error:
             own: Own = "secret" if error.reason == "auth" else "token" if error.fault else "no token now"
-            raise self._unprepared(own, str(error)) from None
+            raise self._unprepared(own, str(error), error.stamps) from None
 
     async def open(self, *, starttls: bool) -> Connection:
         """OpenFailed. starttls False: do not even ask."""
@@ -257,9 +257,9 @@ class _Session:
         stage, ruling = verdict.on_own(what, text, self._host)
         return OpenFailed.of(stage, ruling, self._host)
 
-    def _unprepared(self, what: Own, text: str) -> OpenFailed:
+    def _unprepared(self, what: Own, text: str, stamps: tuple[object, ...] | None) -> OpenFailed:
         failure = self._own(what, text)
-        failure.connected = False
+        failure.connected, failure.stamps = False, stamps
         return failure
 
     def _hand_over(self) -> Connection:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 CHALLENGE = "<1896.697170952@mx.example.net>"
 BAD = "535 5.7.8 Authentication credentials invalid"
+SECRET = "correct horse"
 GOOD = "235 2.7.0 Authentication successful"
 
 
@@ -22,7 +23,7 @@ class Logins:
     (mechanism, user, secret) in order, for CRAM-MD5 with the digest."""
 
     user: str = "relay"
-    secret: str = "correct horse"
+    secret: str = SECRET
     refusal: str = BAD
     tried: list[tuple[str, str, str]] = field(default_factory=list)
     _mechanism: str = ""
@@ -77,3 +78,11 @@ class Logins:
         user, bearer, *ends = first.split("\x01")
         assert ends == ["", ""] and user.startswith("user=") and bearer.startswith("auth=Bearer ")
         return user.removeprefix("user="), bearer.removeprefix("auth=Bearer ")
+
+
+def forms(secret: str, user: str = "relay") -> list[bytes]:
+    """All that a secret looks like on the wire."""
+    plain = f"\0{user}\0{secret}", secret, f"user={user}\x01auth=Bearer {secret}\x01\x01"
+    digest = hmac.new(secret.encode(), CHALLENGE.encode(), "md5").hexdigest()
+    encoded = [base64.b64encode(text.encode()) for text in (*plain, f"{user} {digest}")]
+    return [secret.encode(), digest.encode(), *encoded]

@@ -63,8 +63,8 @@ FAULT = {
     "reply": "535 4.7.8 wrong \x1b[2J", "since": EPOCH - 300, "until": EPOCH + 25,
 }  # fmt: skip
 AT_FAULT = (
-    "smtp1.example.net[192.0.2.1]:587 is at fault since 22:08:20 (5 min): the login at the next hop fails "
-    "(535 4.7.8 wrong \\x1b[2J); asked again in 25 s"
+    "smtp1.example.net[192.0.2.1]:587 is at fault since 22:08:20 (5 min): the next hop refuses our user "
+    "name or password (535 4.7.8 wrong \\x1b[2J); asked again in 25 s"
 )
 
 
@@ -106,7 +106,8 @@ def test_the_story_of_other_states(fields: dict[str, Any], expected: str) -> Non
     [
         ({}, ""),
         ({"state": "healthy", "reason": ""}, ""),
-        ({"state": "probing", "reason": "auth", "until": EPOCH + 9}, "at the next hop fails (); probing now"),
+        ({"state": "probing", "reason": "auth", "until": EPOCH + 9}, "in at the next hop (); probing now"),
+        ({"state": "probing", "reason": "auth", "reply": "454 4.7.0 later"}, "puts our login off (454 4.7.0"),
         ({"state": "suspended", "reason": "dns", "until": EPOCH + 90}, "(); probing again in 1 min 30 s"),
         ({"state": "ramping", "reason": "connect", "since": EPOCH}, "the lane recovers"),
     ],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 from fakes.certificates import authority
 from fakes.connected import short
-from fakes.logins import CHALLENGE, Logins
+from fakes.logins import SECRET, Logins, forms
 from fakes.loops import LOOPS, Run, running
 from fakes.opener import Opener, deliver, facts
 from fakes.scripted_server import DROP, EXTENSIONS, STALL, Answer, Script, ScriptedServer
@@ -24,7 +22,6 @@ from relay.delivery.timeouts import Timeouts
 from relay.delivery.trust import Trust
 from relay.routing.login import Level, Login
 
-SECRET = "correct horse"
 LOGIN = Login("relay", "verified", SecretStr(SECRET))
 ALL = "AUTH CRAM-MD5 LOGIN PLAIN XOAUTH2 GSSAPI"
 
@@ -45,14 +42,6 @@ def server(offer: str = ALL, script: Script | None = None, **options: object) ->
     names = (*EXTENSIONS, "STARTTLS", *([offer] if offer else []))
     context = authority().issue("mx.example.net", "127.0.0.1").server()
     return ScriptedServer(script, names, context=context, logins=Logins(), **options)  # type: ignore[arg-type]
-
-
-def forms(secret: str, user: str = "relay") -> list[bytes]:
-    """All that a secret looks like on the wire."""
-    plain = f"\0{user}\0{secret}", secret, f"user={user}\x01auth=Bearer {secret}\x01\x01"
-    digest = hmac.new(secret.encode(), CHALLENGE.encode(), "md5").hexdigest()
-    encoded = [base64.b64encode(text.encode()) for text in (*plain, f"{user} {digest}")]
-    return [secret.encode(), digest.encode(), *encoded]
 
 
 def tried(hop: ScriptedServer) -> list[str]:

@@ -123,8 +123,22 @@ async def test_a_failure_stands_for_those_who_ask_at_the_same_time() -> None:
             with pytest.raises(NoToken):
                 await world.tokens.get("smarthost", keys)
         assert len(endpoint.forms) == 1
-        world.clock.advance(5)
+        world.clock.advance(1)
         assert await world.tokens.get("smarthost", keys) == ACCESS
+
+
+async def test_a_changed_secret_ends_a_failure(tmp_path: Path) -> None:
+    """Whoever mends the file at once is not told of the old one."""
+    file = tmp_path / "client"
+    file.write_text("old")
+    async with TokenEndpoint((401, refused("invalid_client")), (200, granted())) as endpoint:
+        world, keys = World(), oauth(endpoint.url, client_secret_file=file)
+        with pytest.raises(NoToken):
+            await world.tokens.get("smarthost", keys)
+        file.write_text("newer")
+        both = [world.tokens.get("smarthost", keys) for _ in range(2)]
+        assert await asyncio.gather(*both) == [ACCESS] * 2
+        assert len(endpoint.forms) == 2
 
 
 async def test_routes_and_configurations_do_not_share() -> None:
