@@ -13,11 +13,12 @@ from pathlib import Path
 from relay.config import schema, surroundings
 from relay.config.document import Node
 from relay.config.load import tree_of
-from relay.config.model import Config
+from relay.config.model import Config, Tls
 from relay.config.mounts import Mount, holder, parse
 from relay.config.problem import ConfigErrors, Problem, dotted
 from relay.config.problem import Path as KeyPath
 from relay.config.surroundings import FileFacts, Kind, Surroundings, named_files
+from relay.front import certificate
 
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")  # Docker, Podman
 CONTAINER_VARIABLES = ("container", "KUBERNETES_SERVICE_HOST")
@@ -34,6 +35,7 @@ def look(config: Config, file: Path | None, environ: Mapping[str, str]) -> Surro
         {path: look_at(path, kind) for _, path, kind in named_files(config)},
         tuple(written(file)) if file else (),
         open_to_all(file) if file else False,
+        certificate_of(config.tls),
     )
 
 
@@ -67,6 +69,16 @@ def _text(path: str) -> str:
         return Path(path).read_text(errors="surrogateescape")
     except OSError:
         return ""
+
+
+def certificate_of(tls: Tls) -> str | float | None:
+    """What is wrong with the pair, or until when it is valid (epoch seconds); None without one."""
+    if tls.certificate is None or tls.key is None:
+        return None
+    try:
+        return certificate.load(tls.certificate, tls.key).ends
+    except certificate.CertificateError as error:
+        return str(error)
 
 
 def look_at(path: Path, kind: Kind) -> FileFacts:

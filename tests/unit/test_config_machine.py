@@ -12,7 +12,7 @@ import pytest
 from fakes.certificates import Authority
 
 from relay.config import machine
-from relay.config.model import Config, Mx
+from relay.config.model import Config, Mx, Tls
 from relay.config.surroundings import FileFacts
 
 
@@ -139,6 +139,19 @@ def test_secrets_in_the_file(tmp_path: Path) -> None:
     assert found[1].text.endswith("RELAY__ROUTES__1__OAUTH__CLIENT_SECRET")
     assert CANARY not in "".join(map(str, found))
     assert machine.written(tmp_path / "none") == []
+
+
+def test_the_certificate(tmp_path: Path) -> None:
+    """Until when it is valid, whatever is done with it; else which file is wrong and why."""
+    authority = Authority()
+    pair, other = authority.issue("a.example"), authority.issue("b.example", expired=True)
+    paths, (_, key) = pair.write(tmp_path), other.write(tmp_path, "other")
+    assert machine.certificate_of(Tls(certificate=paths[0], key=paths[1])) == pair.ends
+    assert machine.certificate_of(Tls(certificate=tmp_path / "other.crt", key=key)) == other.ends
+    for wrong in (key, tmp_path / "none", paths[0]):
+        text = machine.certificate_of(Tls(certificate=paths[0], key=wrong))
+        assert isinstance(text, str) and text.startswith("tls.key: ") and str(wrong) in text
+    assert machine.certificate_of(Tls()) is None
 
 
 def test_all_of_it(tmp_path: Path) -> None:
