@@ -21,9 +21,10 @@ from relay.app import App, StartFailed
 from relay.cli import exits
 from relay.cli.supervision import Supervision
 from relay.config.load import load
-from relay.config.machine import warnings
+from relay.config.machine import mount_of, warnings
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors
+from relay.config.surroundings import refusal
 from relay.front.listener import is_accept_trouble
 from relay.observe.bridge import bridged
 from relay.observe.events import Events
@@ -44,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
         config = load(args.config, os.environ)
     except ConfigErrors as errors:
         print(errors, file=sys.stderr)
+        return exits.CONFIG
+    reason = refusal(config, mount_of(config.spool))
+    if reason:
+        print(f"relay: {reason}", file=sys.stderr)
         return exits.CONFIG
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(*GARBAGE)

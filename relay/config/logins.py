@@ -59,7 +59,9 @@ def _login(route: Route, path: Path) -> Iterator[Finding]:
             yield Finding((*path, given[0]), "a secret without a user; write username: as well")
         return
     if not given:
-        yield Finding((*path, "username"), "a user without a secret; write password_file: or oauth: as well")
+        text = "a user without a secret; write password_file: or oauth: as well"
+        also = tuple((*path, key) for key in ("password", "password_file", "oauth"))
+        yield Finding((*path, "username"), text, also)
     if route.password is not None and not route.password.get_secret_value():
         yield Finding((*path, "password"), "an empty password; write it, or password_file:")
     if len(given) > 1:

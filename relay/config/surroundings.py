@@ -64,9 +64,9 @@ def warnings(config: Config, here: Surroundings, now: float) -> list[str]:
     ]
 
 
-def refusal(config: Config, here: Surroundings) -> str:
-    """Why `relay run` must not start here, "" when it may."""
-    kind = here.mount.kind if here.mount else ""
+def refusal(config: Config, mount: Mount | None) -> str:
+    """Why `relay run` must not start with its spool on this mount, "" when it may."""
+    kind = mount.kind if mount else ""
     if config.allow_volatile_spool or kind not in MEMORY | LAYERS:
         return ""
     text = f"spool: {config.spool} lies on {kind}, {_fate(kind)}: accepted mail would be lost"
@@ -99,7 +99,8 @@ def _network(config: Config, here: Surroundings) -> Iterator[str]:
 
 
 def _spool(config: Config, here: Surroundings) -> Iterator[str]:
-    refused, mount = refusal(config, here), here.mount
+    mount = here.mount
+    refused = refusal(config, mount)
     if refused:
         yield f"{refused}; `relay run` refuses to start"
     if refused or mount is None:

@@ -14,6 +14,7 @@ RETRY = "[1s, 2s]"
 CONFIG = """\
 hostname: relay.demo.example
 spool: {directory}/spool
+allow_volatile_spool: true                         # a temporary directory, perhaps in memory
 listeners:
   - address: "127.0.0.1:0"
 dns: {{servers: ["{dns}"]}}

@@ -65,6 +65,7 @@ class RelayProcess:
         default = {
             "hostname": "relay.example",
             "spool": str(self.spool),
+            "allow_volatile_spool": True,  # /tmp may be in memory
             "listeners": [{"address": f"127.0.0.1:{self.smtp_port}"}],
             "admin": {"address": f"127.0.0.1:{self.admin_port}"},
             "delivery": {"allow_networks": ["127.0.0.0/8", "::1"]},

@@ -44,12 +44,12 @@ def test_nothing_is_said_of_what_is_well_or_not_known() -> None:
 def test_a_spool_that_a_restart_empties(kind: str, words: str) -> None:
     """The relay refuses to start and says what to do, the check says so before; allowed: one warning."""
     here = Surroundings(mount=Mount("/var", kind))
-    reason = refusal(Config(), here)
+    reason = refusal(Config(), here.mount)
     assert reason.startswith(f"spool: {SPOOL} lies on {kind}, {words}")
     assert "mount a volume" in reason and "allow_volatile_spool: true" in reason
     assert told(here) == [f"{reason}; `relay run` refuses to start"]
 
-    assert refusal(Config(allow_volatile_spool=True), here) == ""
+    assert refusal(Config(allow_volatile_spool=True), here.mount) == ""
     (text,) = told(here, allow_volatile_spool=True)
     assert text.startswith(f"spool: {SPOOL} lies on {kind}, {words}") and "refuses" not in text
 
@@ -61,7 +61,7 @@ def test_a_spool_on_a_network_file_system(kind: str, allowed: bool) -> None:
     here = Surroundings(mount=Mount("/srv", kind))
     (text,) = told(here, spool="/srv/relay", allow_volatile_spool=allowed)
     assert text.startswith(f"spool: /srv/relay lies on {kind}: a network file system")
-    assert refusal(Config(), here) == ""
+    assert refusal(Config(), here.mount) == ""
 
 
 OUTSIDE = [{"address": "0.0.0.0:2525"}]
