@@ -26,13 +26,14 @@ DEFAULT_ROUTE = ("00000000", 0x2)  # destination; the flag that says it goes by 
 
 
 def look(config: Config, file: Path | None, environ: Mapping[str, str]) -> Surroundings:
-    """file: the configuration's, None for the defaults."""
+    """file: the configuration's, None for the defaults. A secret without a full path is the service
+    manager's, which may be known to the service alone."""
     container = in_container(environ, os.path.exists)
     return Surroundings(
         container,
         default_gateway(_text("/proc/self/net/route")) if container else "",
         mount_of(config.spool),
-        {path: look_at(path, kind) for _, path, kind in named_files(config)},
+        {path: look_at(path, kind) for _, path, kind in named_files(config) if path.is_absolute()},
         tuple(written(file)) if file else (),
         open_to_all(file) if file else False,
         certificate_of(config.tls),

@@ -12,7 +12,7 @@ import pytest
 from fakes.certificates import Authority
 
 from relay.config import machine
-from relay.config.model import Config, Mx, Tls
+from relay.config.model import Config, Mx, Route, Tls
 from relay.config.surroundings import FileFacts
 
 
@@ -158,7 +158,8 @@ def test_all_of_it(tmp_path: Path) -> None:
     """What the parts find is put together."""
     file = tmp_path / "relay.yaml"
     file.write_text(SECRETS)
-    config = Config(spool=tmp_path / "spool", mx=Mx(ca_file=tmp_path / "none"))
+    lent = Route(via=("a.example",), username="u", password_file=Path("lent-by-the-service-manager"))
+    config = Config(spool=tmp_path / "spool", mx=Mx(ca_file=tmp_path / "none"), routes=(lent,))
     here = machine.look(config, file, {"container": "oci"})
     assert here.container and len(here.written) == 3 and not here.readable
     assert here.mount == machine.mount_of(tmp_path)
