@@ -33,7 +33,11 @@ def look(config: Config, file: Path | None, environ: Mapping[str, str]) -> Surro
         container,
         default_gateway(_text("/proc/self/net/route")) if container else "",
         mount_of(config.spool),
-        {path: look_at(path, kind) for _, path, kind in named_files(config) if path.is_absolute()},
+        {
+            path: look_at(path, kind)
+            for _, path, kind in named_files(config)
+            if kind != "secret" or path.is_absolute()
+        },
         tuple(written(file)) if file else (),
         open_to_all(file) if file else False,
         certificate_of(config.tls),
