@@ -50,10 +50,11 @@ def test_a_spool_that_a_restart_empties_is_refused(tmp_path: Path, kind: str) ->
     assert f"warning: {line.removeprefix('relay: ')}; `relay run` refuses to start" in checked.stdout
 
     relay.configure({"allow_volatile_spool": True})
-    with relay:
-        relay.terminate()
+    try:
         relay.start(prefix)
         assert relay.terminate() == 0
+    finally:
+        relay.__exit__()
     told = [line for line in relay.log().splitlines() if f"lies on {kind}" in line]
     assert len(told) == 2 and "warning: spool:" in told[1] and "allow_volatile_spool" in told[1]
 

@@ -109,6 +109,7 @@ def test_a_container_that_can_reach_nobody() -> None:
         ({}, True),
         ({"trusted_networks": ["10.0.0.0/8"]}, False),
         ({"listeners": [OUTSIDE[0] | {"tls": "implicit", "auth": "required"}]}, False),
+        ({"trusted_networks": ["0.0.0.0/0"]}, False),  # an open relay, and told as one
         ({"listeners": [OUTSIDE[0] | {"proxy_from": ["172.17.0.9"]}]}, True),
     ],
 )
@@ -117,8 +118,8 @@ def test_everybody_behind_the_gateway_is_trusted(change: dict[str, Any], is_told
     config = {"listeners": OUTSIDE, "trusted_networks": ["10.0.0.0/8", "172.16.0.0/12"], **change}
     found = told(Surroundings(True, "172.17.0.1"), **config)
     start = "trusted_networks: 172.16.0.0/12 holds 172.17.0.1, the gateway"
-    assert [text.startswith(start) for text in found] == [True] * is_told
-    assert told(Surroundings(False, "172.17.0.1"), **config) == []
+    assert [text.startswith(start) for text in found if "gateway" in text] == [True] * is_told
+    assert not any("gateway" in text for text in told(Surroundings(False, "172.17.0.1"), **config))
 
 
 # --- files
