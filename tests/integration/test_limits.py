@@ -95,6 +95,20 @@ def test_concurrency_alone_as_the_next_hop_counts_it(tmp_path: Path) -> None:
     assert max(Counter(message.session for message in hop.messages).values()) == 3
 
 
+def test_a_next_hop_that_allows_fewer_connections_than_configured(tmp_path: Path) -> None:
+    """It says so to the fourth: the three that work carry all, and no message pays for it with an attempt."""
+    with StrictHop(3, {}) as hop:
+        hop.delays["DOT"] = 0.02
+        route = {"name": "small", "via": [f"127.0.0.1:{hop.port}"], "concurrency": 10}
+        with RelayProcess(tmp_path, {"routes": [route]}) as relay:
+            send(relay.smtp_port, [f"u{number}@small.example" for number in range(MESSAGES)])
+            hop.wait(MESSAGES, 30)
+            relay.wait_until(lambda: relay.waiting() == 0, "empty")
+            assert relay.metric("relay_delivery_attempts_total", route="small") == MESSAGES
+            assert relay.metric("relay_deliveries_total", result="deferred") == 0
+    assert 1 <= len(hop.violations) <= 10
+
+
 async def test_two_next_hops_the_first_dead_then_back(tmp_path: Path) -> None:
     """Mail goes by the second; some minutes later the first is used again. Nothing is lost or doubled."""
     async with RecordingSink() as first, RecordingSink() as second:

@@ -279,6 +279,56 @@ def test_close_does_not_wait_for_ever(run: Run) -> None:
     run(scenario())
 
 
+def test_a_closed_connection_counts_until_the_peer_has_closed_it(run: Run) -> None:
+    """The answer to QUIT is not the end: a peer that counts has one less when it closes."""
+
+    async def scenario() -> None:
+        gate, told = asyncio.Event(), list[Connection]()
+        async with connected({"QUIT": ("221 2.0.0 bye", gate, DROP)}) as (server, connection):
+            connection.on_ended = told.append
+            connection.close()
+            await server.reached("QUIT")
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+                assert connection.closed and not connection.ended
+            gate.set()
+            await asyncio.wait_for(connection.wait_closed(), 0.3)
+            assert connection.ended and told == [connection]
+
+    run(scenario())
+
+
+def test_a_peer_that_says_goodbye_and_stays_is_left(run: Run) -> None:
+    """RFC 5321 4.1.1.10 wants it to close; half a second is enough to wait for that."""
+
+    async def scenario() -> None:
+        async with connected({"QUIT": ("221 2.0.0 bye", STALL)}) as (_, connection):
+            connection.close()
+            await asyncio.wait_for(connection.wait_closed(), 2)
+
+    run(scenario())
+
+
+def test_messages_are_counted_as_the_peer_counts_them(run: Run) -> None:
+    """Each MAIL is one: 250 recipients are three, and a RSET before one is none."""
+
+    async def scenario() -> None:
+        async with connected() as (server, connection):
+            await send(connection, job(*(f"u{number}@example.org" for number in range(250))))
+            assert connection.messages == 3
+            await send(connection, job())
+            assert connection.messages == 4
+            said = server.conversations[0].commands
+            assert sum(command.startswith(b"MAIL") for command in said) == 4
+        async with connected({"DATA": "451 later"}, WITHOUT_PIPELINING) as (server, connection):
+            await send(connection, job())
+            await send(connection, job())
+            assert server.conversations[0].commands.count(b"RSET") == 1
+            assert connection.messages == 2
+
+    run(scenario())
+
+
 def test_abort_of_a_job(run: Run) -> None:
     """done is called at once; past the dot the outcome is ambiguous, and past_dot says so before."""
 
