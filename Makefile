@@ -45,6 +45,9 @@ scale: .venv/.developer ## full sizes: 200,000 queued messages; 100 connections 
 faults: .venv/.developer ## full sizes of what tests/faults/ does: kills, power cuts, sick disks (hours; ARGS=tests/faults/test_x.py)
 	FAULTS_FULL=1 $(BIN)/pytest -s $(or $(ARGS),tests/faults)
 
+bench: .venv/.developer ## messages a second over TLS, beside Postfix (root; five minutes; ARGS="--pairs 1" for one)
+	PYTHONPATH=tests $(BIN)/python tests/bench/tls.py $(ARGS)
+
 lock: ## choose newer or other dependencies (needs uv; ARGS=--upgrade for the newest)
 	$(COMPILE) -o deploy/requirements.lock
 	$(COMPILE) --extra dev --constraint deploy/requirements.lock -o tests/requirements.lock
