@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from relay.config.load import load
+from relay.config.logins import beside_service
 from relay.config.machine import warnings
 from relay.config.model import Config
 from relay.config.problem import ConfigErrors
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.config) if args.config else None
     name = str(path) if path else "defaults"
     try:
-        config = load(path, os.environ)
+        config = load(path, beside_service(os.environ))
     except ConfigErrors as errors:
         return _bad(name, errors, args.json)
     warned = _warnings(config, path)

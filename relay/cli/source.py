@@ -42,9 +42,10 @@ def spool_of(args: argparse.Namespace) -> Path:
 def configuration(path: Path | None) -> Config:
     """The configuration, loaded; Trouble (EX_CONFIG) with all its errors."""
     from relay.config.load import load  # pydantic takes its time
+    from relay.config.logins import beside_service
     from relay.config.problem import ConfigErrors
 
     try:
-        return load(path, os.environ)
+        return load(path, beside_service(os.environ))
     except ConfigErrors as errors:
         raise Trouble(f"the configuration is wrong:\n{errors}", CONFIG) from None

@@ -11,6 +11,12 @@ from relay.config.problem import Path
 from relay.routing.via import parse_via
 
 DIRECTORY = "CREDENTIALS_DIRECTORY"  # of systemd's LoadCredential=
+OF_SERVICE = "/run/credentials/relay.service"  # that of systemd/relay.service
+
+
+def beside_service(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment of a command that an operator types: the secrets are those of the service."""
+    return {DIRECTORY: OF_SERVICE, **environ}
 
 
 def located(config: Config, environ: Mapping[str, str]) -> Config:
@@ -92,7 +98,7 @@ def _weaker(route: Route) -> str:
 def _full(file: FilePath, path: Path) -> Iterator[Finding]:
     if not file.is_absolute():
         text = f"{str(file)!r} is no full path, and {DIRECTORY} is not set; write it from / on"
-        yield Finding(path, f"{text}, such as /run/credentials/relay.service/{file.name}")
+        yield Finding(path, f"{text}, such as {OF_SERVICE}/{file.name}")
 
 
 def _oauth(oauth: Oauth, path: Path) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -137,13 +138,21 @@ class Systemd:
         except (OSError, IndexError):
             return ""
 
+    def _inside(self, command: Sequence[str]) -> list[str]:
+        enter = ["nsenter", "-t", self._first(), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"]
+        return [*enter, "env", "-i", "-C", "/project", f"PATH={PATH}", *command]
+
     def run(self, *command: str, text: str = "") -> subprocess.CompletedProcess[str]:
         """A command inside, as root, in /project; text: its standard input."""
-        enter = ["nsenter", "-t", self._first(), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"]
         return subprocess.run(
-            [*enter, "env", "-i", "-C", "/project", f"PATH={PATH}", *command],
-            input=text, capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
+            self._inside(command), input=text, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+
+    def popen(self, *command: str) -> subprocess.Popen[str]:
+        """The same, for a program whose output is read as it comes; it ends by itself in time."""
+        return subprocess.Popen(
+            self._inside(["timeout", str(PATIENCE), *command]), stdout=subprocess.PIPE, text=True
+        )
 
     def succeed(self, *command: str, text: str = "") -> str:
         """What it printed; AssertionError with all it said when it fails."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fakes.certificates import Authority
+from fakes.ports import ReservedPort
+from fakes.relay_process import RelayProcess
 from fakes.tools import require_tool
-from prometheus_client import generate_latest
-from prometheus_client.parser import text_string_to_metric_families
-
-from relay.observe.metrics import Metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES, TESTS = DEPLOY / "prometheus/relay.rules.yml", DEPLOY / "prometheus/relay.rules.test.yml"
@@ -35,13 +38,26 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-def scrape() -> dict[str, set[tuple[str, str]]]:
-    """Every sample name of a relay's /metrics with the label values it has."""
-    found: dict[str, set[tuple[str, str]]] = {}
-    for family in text_string_to_metric_families(generate_latest(Metrics(["partner"]).registry).decode()):
-        for sample in family.samples:
-            found.setdefault(sample.name, set()).update(sample.labels.items())
-    return found
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    """A relay with a route and TLS, healthy and idle."""
+    folder = tmp_path_factory.mktemp("relay")
+    certificate, key = Authority().issue("relay.example").write(folder)
+    config = {
+        "tls": {"certificate": str(certificate), "key": str(key)},
+        "routes": [{"name": "partner", "to": ["example.org"], "via": ["127.0.0.1:9"]}],
+    }
+    with RelayProcess(folder, config) as made:
+        listeners = [{"address": f"127.0.0.1:{made.smtp_port}", "tls": "starttls"}]
+        made.configure(config | {"listeners": listeners})
+        made.restart()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shown(relay: RelayProcess) -> dict[str, set[tuple[str, str]]]:
+    """Every sample name of /metrics with the label values it has."""
+    return {name: set().union(*samples) for name, samples in relay.metrics().items()}
 
 
 def test_promtool_finds_nothing_wrong() -> None:
@@ -74,9 +90,8 @@ def test_a_rule_that_is_wrong_is_seen(expression: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=NAMES)
-def test_the_metrics_exist(rule: dict[str, Any]) -> None:
-    """Each name and each label value of an expression is one that the relay shows; "job" is not its own."""
-    shown = scrape()
+def test_the_metrics_exist(rule: dict[str, Any], shown: dict[str, set[tuple[str, str]]]) -> None:
+    """Each name and each label value of an expression is one that a real relay shows; "job" is not."""
     names = set(re.findall(r"\b(?:relay|process)_\w+", rule["expr"]))
     assert names <= set(shown)
     for name, selector in re.findall(r"\b(\w+)\{([^}]*)\}", rule["expr"]):
@@ -98,3 +113,72 @@ def test_it_says_what_to_do(rule: dict[str, Any]) -> None:
     assert rule["annotations"]["summary"].endswith(".") and len(rule["annotations"]["description"]) > 60
     assert rule["annotations"]["runbook"] == f"deploy/README.md#{name.lower()}"
     assert f"\n### {name}\n" in (DEPLOY / "README.md").read_text()
+
+
+class Prometheus:
+    """A real one that scrapes `target` every 200 ms and knows the rules."""
+
+    def __init__(self, directory: Path, target: str) -> None:
+        self._port = ReservedPort()
+        config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+        config["global"] = dict.fromkeys(config["global"], "200ms")
+        config["rule_files"] = [str(RULES)]
+        config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+        (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
+        with (directory / "prometheus.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    require_tool("prometheus", "prometheus"),
+                    f"--config.file={directory}/prometheus.yml",
+                    f"--storage.tsdb.path={directory}/data",
+                    f"--web.listen-address=127.0.0.1:{self._port.port}",
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(30)
+        self._port.close()
+
+    def ask(self, path: str) -> Any:
+        """The data of an answer; None while there is none."""
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self._port.port}/api/v1/{path}", timeout=10
+            ) as answer:
+                return json.load(answer)["data"]
+        except OSError:
+            return None
+
+    def value(self, expression: str) -> list[float]:
+        found = self.ask(f"query?query={expression}")
+        return [float(each["value"][1]) for each in found["result"]] if found else []
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert self._process.poll() is None and time.monotonic() < deadline, what
+            time.sleep(0.1)
+
+
+def test_a_real_prometheus(relay: RelayProcess, tmp_path: Path) -> None:
+    """It scrapes the relay and evaluates every rule without an error; a healthy idle relay is not even near
+    an alarm, a relay that is gone is."""
+    prometheus = Prometheus(tmp_path, f"127.0.0.1:{relay.admin_port}")
+    try:
+        prometheus.wait_until(lambda: prometheus.value("count_over_time(up[1m])>10") != [], "scraped")
+        prometheus.wait_until(lambda: evaluated(prometheus) == set(NAMES), "evaluated")
+        assert prometheus.value("up") == [1]
+        assert prometheus.ask("alerts") == {"alerts": []}
+        relay.kill9()
+        prometheus.wait_until(lambda: bool(prometheus.ask("alerts")["alerts"]), "alarmed")
+        assert {each["labels"]["alertname"] for each in prometheus.ask("alerts")["alerts"]} == {"RelayDown"}
+    finally:
+        prometheus.close()
+
+
+def evaluated(prometheus: Prometheus) -> set[str]:
+    """The rules that were evaluated without an error."""
+    groups = (prometheus.ask("rules") or {"groups": []})["groups"]
+    return {rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok"}

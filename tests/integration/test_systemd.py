@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from fakes.systemd import Systemd
@@ -23,8 +24,28 @@ with smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30) as client:
 # What waits is kept: nobody listens where it would go. The spool's disk may be as small as it is.
 CONFIG = """
 hostname: relay.example
-routes: [{name: all, via: ["127.0.0.1:1"]}]
+mx: {port: 1}
+dns: {servers: ["127.0.0.1:1"]}
 limits: {spool_reserve: 1MiB}
+allow_volatile_spool: true
+"""
+ROUTE = """
+routes:
+  - {via: ["127.0.0.1:2587"], tls: none, username: me, password_file: smarthost-password, login_over: clear}
+"""
+SMARTHOST = """
+import base64, socket
+server = socket.create_server(("127.0.0.1", 2587))
+print("ready")
+peer = server.accept()[0].makefile("rwb", 0)
+peer.write(b"220 smarthost.example ESMTP\\r\\n")
+for line in peer:
+    if line.upper().startswith(b"EHLO"):
+        peer.write(b"250-smarthost.example\\r\\n250 AUTH PLAIN\\r\\n")
+    elif line.upper().startswith(b"AUTH PLAIN"):
+        print(base64.b64decode(line.split()[-1]).decode())
+        peer.write(b"535 5.7.8 no\\r\\n")
+        break
 """
 
 
@@ -164,18 +185,27 @@ def test_port_25_needs_the_drop_in(machine: Systemd) -> None:
 
 
 def test_a_secret_that_only_root_can_read(machine: Systemd) -> None:
-    """/etc/credstore/smarthost-password becomes a file of the service, which runs without it too."""
-    machine.succeed(
-        "install", "-D", "-m", "0600", "/dev/stdin", "/etc/credstore/smarthost-password", text="geheim"
-    )
-    with changed(machine):
-        process = machine.property("relay", "MainPID")
-        environment = machine.succeed("cat", f"/proc/{process}/environ").split("\0")
-        (folder,) = (
-            line.partition("=")[2] for line in environment if line.startswith("CREDENTIALS_DIRECTORY=")
-        )
-        enter = ("runuser", "-u", "relay", "--", "cat")
-        assert machine.succeed(*enter, f"{folder}/smarthost-password") == "geheim"
-        assert machine.run(*enter, "/etc/credstore/smarthost-password").returncode != 0
-        machine.succeed("rm", "/etc/credstore/smarthost-password")
-    assert machine.succeed("systemctl", "is-active", "relay") == "active\n"
+    """`password_file: smarthost-password` is a copy of /etc/credstore/smarthost-password: the relay logs in
+    with it. Without that file it runs as well. The operator's commands know where it is."""
+    stored = "/etc/credstore/smarthost-password"
+    machine.succeed("install", "-D", "-m", "0600", "/dev/stdin", stored, text="geheim\n")
+    with changed(machine, config=ROUTE), smarthost(machine) as said:
+        assert "warning: routes" not in machine.succeed("relay", "check")
+        machine.succeed("relay", "queue", "retry", "--all")
+        assert said.readline() == f"{chr(0)}me{chr(0)}geheim\n"
+        as_relay = ("runuser", "-u", "relay", "--", "cat")
+        assert machine.succeed(*as_relay, "/run/credentials/relay.service/smarthost-password") == "geheim\n"
+        assert machine.run(*as_relay, stored).returncode != 0
+        machine.succeed("rm", stored)
+        machine.succeed("systemctl", "restart", "relay")
+        assert f"{stored.rpartition('/')[2]}: there is no such file" in machine.succeed("relay", "check")
+
+
+@contextmanager
+def smarthost(machine: Systemd) -> Iterator[IO[str]]:
+    """Where ROUTE leads: says what one login said, and refuses it."""
+    process = machine.popen("python3", "-u", "-c", SMARTHOST)
+    assert process.stdout
+    with process, process.stdout as said:
+        assert said.readline() == "ready\n"
+        yield said

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from relay.cli import check
+from relay.cli.main import main
 from relay.config import schema
 from relay.config.load import load
 from relay.config.model import Config
+from relay.config.problem import ConfigErrors
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy" / "relay.yaml"
 NAMED = Config(hostname="relay.example.com")
@@ -59,6 +61,22 @@ def test_check_prints_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "  route       1: a.example -> b.example (tls opportunistic, 20 connections)\n" in out
     assert "warning: limits.sessions_per_client:" in out
     assert err == ""
+
+
+def test_a_secret_of_the_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a credential of systemd's has no full path: an operator's command looks for it where the
+    unit has it; a relay that is given none says so."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    file = tmp_path / "relay.yaml"
+    route = "{via: ['smtp.example.net:587'], username: me, password_file: smarthost-password}"
+    file.write_text(f"hostname: relay.example.com\nspool: {tmp_path}/none\nroutes: [{route}]\n")
+    assert check.run(argparse.Namespace(config=str(file), json=False)) == 0
+    assert "/run/credentials/relay.service/smarthost-password: " in capsys.readouterr().out
+    assert main(["queue", "list", "-c", str(file)]) == 66  # no spool, and not: a wrong configuration
+    with pytest.raises(ConfigErrors, match="CREDENTIALS_DIRECTORY is not set"):
+        load(file, {})
 
 
 def test_check_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
