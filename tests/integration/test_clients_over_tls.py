@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import itertools
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from fakes.exim import Exim
 from fakes.loops import LOOPS
 from fakes.smarthost import Smarthost
 from fakes.submission import SubmissionRelay
+from fakes.tools import require_tool
 
 Host = Smarthost | Exim
 USERS = {"relay": "s3cret of the relay"}
@@ -90,3 +92,28 @@ def below_ours(content: bytes) -> bytes:
     above, ours, rest = content.partition(b"\tby relay.example (relay) with ESMTPSA id ")
     assert ours, above
     return rest.split(b"\n", rest.count(b"\n\t", 0, rest.index(b"; ")) + 1)[-1]
+
+
+def test_what_openssl_finds(tmp_path: Path) -> None:
+    """TLS 1.1 gets no session, TLS 1.2 and 1.3 do; no ticket is offered, nothing is renegotiated."""
+    openssl = require_tool("openssl", "openssl")
+    with SubmissionRelay(tmp_path) as relay:
+        starttls = ["-starttls", "smtp", "-connect", f"127.0.0.1:{relay.smtp_port}"]
+        for port in (starttls, ["-connect", f"127.0.0.1:{relay.tls_port}"]):
+            for version in ("-tls1_2", "-tls1_3"):
+                said = ask(openssl, *port, version, "-CAfile", str(relay.ca), "-verify_return_error")
+                assert "Verify return code: 0 (ok)" in said
+                assert "250 " in said
+                assert "TLS session ticket" not in said
+                assert "New Session Ticket" not in said
+            refused = ask(openssl, *port, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+            assert "New, (NONE), Cipher is (NONE)" in refused, refused
+
+
+def ask(openssl: str, *arguments: str) -> str:
+    """What s_client and the server say; the session is ended by QUIT."""
+    command = [openssl, "s_client", *arguments, "-crlf", "-ign_eof"]
+    done = subprocess.run(
+        command, input="EHLO client.example\nQUIT\n", capture_output=True, text=True, timeout=30
+    )
+    return done.stdout + done.stderr

@@ -16,6 +16,7 @@ from fakes.logins import Logins
 from fakes.relay_process import RelayProcess
 from fakes.scripted_server import DROP, EXTENSIONS, Script, ScriptedServer
 from fakes.tap import Tap, leaks
+from fakes.token_endpoint import ACCESS, CLIENT, TokenEndpoint
 
 OFFERS = ("AUTH PLAIN LOGIN", "AUTH LOGIN", "AUTH PLAIN")
 CERTIFICATES = ("good", "self-signed", "wrong-name", "expired")
@@ -36,14 +37,16 @@ class Case:
     tls: str
     login_over: str
     implicit: bool = False
+    oauth: bool = False
 
     @property
     def name(self) -> str:
-        return f"{'smtps' if self.implicit else 'smtp'}-{self.fault}-{self.tls}"
+        scheme, kind = "smtps" if self.implicit else "smtp", "token" if self.oauth else "password"
+        return f"{scheme}-{self.fault}-{self.tls}-{kind}"
 
     @property
     def secret(self) -> str:
-        return f"the secret of {self.name}"
+        return ACCESS if self.oauth else f"the secret of {self.name}"
 
     @property
     def arrives(self) -> bool:
@@ -53,7 +56,7 @@ class Case:
     @property
     def extensions(self) -> tuple[str, ...]:
         """AUTH is offered before and after STARTTLS: the server tempts."""
-        offers = OFFERS[sum(self.name.encode()) % len(OFFERS)]
+        offers = "AUTH XOAUTH2" if self.oauth else OFFERS[sum(self.name.encode()) % len(OFFERS)]
         return (*EXTENSIONS, offers, *(() if self.fault == "not-offered" else ("STARTTLS",)))
 
     @property
@@ -69,22 +72,33 @@ class Case:
             context=self.certificate.server(), logins=Logins("relay", self.secret),
         )  # fmt: skip
 
-    def route(self, port: int, directory: Path) -> dict[str, Any]:
+    def route(self, port: int, token_url: str, directory: Path) -> dict[str, Any]:
         secret = directory / self.name
-        secret.write_text(self.secret)
+        secret.write_text(CLIENT if self.oauth else self.secret)
+        oauth = {"token_url": token_url, "client_id": "app", "client_secret_file": str(secret)}
+        login = {"oauth": oauth} if self.oauth else {"password_file": str(secret)}
         via = f"{'smtps://' if self.implicit else ''}127.0.0.1:{port}"
         trust = {"ca_file": str(directory / "ca.pem")} if self.tls == "verify" else {}
         return {
             "name": self.name, "to": [f"{self.name}.example"], "via": [via], "tls": self.tls,
-            "login_over": self.login_over, "username": "relay", "password_file": str(secret), **trust,
+            "login_over": self.login_over, "username": "relay", **login, **trust,
         }  # fmt: skip
 
 
 CASES = [
     *(Case(fault, *policy) for fault in (*CERTIFICATES, *REFUSALS) for policy in POLICIES.items()),
     *(Case(fault, *policy, implicit=True) for fault in CERTIFICATES for policy in POLICIES.items()),
+    *(
+        Case(fault, *policy, oauth=True)
+        for fault in ("good", "self-signed", "put-off", "not-offered")
+        for policy in POLICIES.items()
+    ),
 ]
-ALLOWED = [Case("good", "none", "clear"), Case("put-off", "opportunistic", "clear")]
+ALLOWED = [
+    Case("good", "none", "clear"),
+    Case("put-off", "opportunistic", "clear"),
+    Case("put-off", "opportunistic", "clear", oauth=True),
+]
 
 
 @asynccontextmanager
@@ -93,10 +107,11 @@ async def tapped(cases: list[Case], directory: Path) -> AsyncIterator[tuple[Rela
     authority().write(directory)
     async with AsyncExitStack() as stack:
         taps = {}
+        endpoint = await stack.enter_async_context(TokenEndpoint())
         for case in cases:
             server = await stack.enter_async_context(case.server())
             taps[case.name] = stack.enter_context(Tap(server.port))
-        routes = [case.route(taps[case.name].port, directory) for case in cases]
+        routes = [case.route(taps[case.name].port, endpoint.url, directory) for case in cases]
         relay = RelayProcess(directory, {"routes": routes})
         await asyncio.to_thread(relay.start)
         try:
