@@ -92,7 +92,7 @@ def it_waits_and_says_why(relay: SubmissionRelay) -> float:
     explained = relay.command("explain", "ann@example.com")
     for said in (shown, explained):
         assert said.returncode == 0, said.stderr
-        for word in ("535", NAME, "the login at the next hop fails"):
+        for word in ("535", NAME, "user name or password"):
             assert word in said.stdout
         assert WRONG not in said.stdout
     assert "waiting for the first attempt" in shown.stdout
