@@ -5,8 +5,8 @@ in WINDOW seconds. Below LIMIT each failure is answered a little later than the 
 AUTH is refused without looking at the password.
 
 Who logged in well from an address before has a bucket of their own there (client, name): the one
-service with an old password behind a NAT does not shut out the others, and a guesser gains nothing, as the
-bucket for that name is just as small.
+service with an old password behind a NAT does not shut out the others. A guesser at that address gains the
+tries of that bucket, and learns of the name that it is one; nobody else does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIMIT = 20  # failures
 WINDOW = 600.0  # seconds
 FIRST_DELAY, LONGEST_DELAY = 0.5, 5.0  # seconds before the reply to a failure; each twice the one before
 REMEMBERED = 10_000  # clients with failures; and as many (client, name) that succeeded
-TRUSTED_FOR = 86_400.0  # seconds after a success
+TRUSTED_FOR = 7 * 86_400.0  # seconds after a success that was checked
 
 Key = str | tuple[str, str]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from fakes.relay_process import ROOT, RelayProcess
 from fakes.sink import RecordingSink
+from fakes.tools import require_tool
 
 from relay.users.editing import Owner, change, with_line, without
 from relay.users.password import make_hash
@@ -29,7 +30,7 @@ HOSTS = 30
 PACE = 0.01  # seconds between two mails
 
 
-class Submission(RelayProcess):
+class ClearSubmission(RelayProcess):
     """A relay that demands a login, over clear connections so that TLS does not cost anything here."""
 
     def __init__(self, directory: Path, sink: RecordingSink) -> None:
@@ -42,7 +43,7 @@ class Submission(RelayProcess):
                 "listeners": [listener],
                 "users_file": str(self.users),
                 "routes": [{"via": [f"127.0.0.1:{sink.port}"]}],
-                "log": {"level": "error"},
+                "log": {"level": "warning"},
             }
         )
 
@@ -60,8 +61,8 @@ class Submission(RelayProcess):
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Submission]:
-    with RecordingSink() as sink, Submission(tmp_path, sink) as relay:
+def relay(tmp_path: Path) -> Iterator[ClearSubmission]:
+    with RecordingSink() as sink, ClearSubmission(tmp_path, sink) as relay:
         yield relay
 
 
@@ -100,7 +101,7 @@ class Connection:
         self.say(b"Subject: report\r\n\r\nall is well\r\n.\r\n", b"250")
 
 
-def test_a_login_from_memory_costs_little(relay: Submission) -> None:
+def test_a_login_from_memory_costs_little(relay: ClearSubmission) -> None:
     """A connection for each login, at most 1 ms of CPU of the relay: 1,000 logins a second on one core."""
     for _ in range(100):
         with Connection(relay.smtp_port):
@@ -116,7 +117,7 @@ def test_a_login_from_memory_costs_little(relay: Submission) -> None:
     assert each <= 0.001
 
 
-def times(relay: Submission, go_on: Callable[[int], bool]) -> list[float]:
+def times(relay: ClearSubmission, go_on: Callable[[int], bool]) -> list[float]:
     """Seconds of whole mails, each on a connection with a login of its own."""
     taken: list[float] = []
     while go_on(len(taken)):
@@ -132,7 +133,7 @@ def p99(taken: list[float]) -> float:
     return statistics.quantiles(taken, n=100)[98]
 
 
-def test_guessers_do_not_slow_others(relay: Submission) -> None:
+def test_guessers_do_not_slow_others(relay: ClearSubmission) -> None:
     """10,000 wrong tries, a flood from one address and slow ones from thirty others, keep the threads that
     check passwords busy all the time; a client with a login the relay remembers goes on beside them."""
     times(relay, lambda number: number < 20)
@@ -159,7 +160,7 @@ def test_guessers_do_not_slow_others(relay: Submission) -> None:
     assert p99(beset) < 0.5 + 10 * p99(calm)
 
 
-def test_users_come_and_go(relay: Submission) -> None:
+def test_users_come_and_go(relay: ClearSubmission) -> None:
     """Without a restart or a reload: a new user is in, a removed one is out although remembered, and a file
     that cannot be used changes nothing."""
 
@@ -190,3 +191,22 @@ def test_users_come_and_go(relay: Submission) -> None:
     relay.wait_until(lambda: relay.metric("relay_users_file_errors_total") == 1, "told of the bad file")
     assert code("cron", "another word") == 235
     assert relay.metric("relay_users") == 1
+
+
+def test_fail2ban_reads_our_failures(relay: ClearSubmission) -> None:
+    """Its filter for Postfix finds the client of each failed login, and nothing else in our log."""
+    fail2ban = require_tool("fail2ban-regex", "fail2ban")
+    with Connection(relay.smtp_port) as connection:
+        connection.mail()
+    with smtplib.SMTP("127.0.0.1", relay.smtp_port, timeout=30, source_address=("127.0.0.3", 0)) as client:
+        client.ehlo()
+        for client.user in ("app", "nobody [127.0.0.9]: x"):
+            client.password = "wrong"
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                client.auth("PLAIN", client.auth_plain)
+    relay.terminate()
+    report = subprocess.run(
+        [fail2ban, "-o", "ip", str(relay.directory / "relay.log"), "postfix[mode=auth, _daemon=relay/smtpd]"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert report.stdout.split() == ["127.0.0.3"] * 2, relay.log()

@@ -150,7 +150,9 @@ async def test_blocked_without_a_check(world: World) -> None:
     for number in range(LIMIT):
         assert (await world.check("anna", str(number))).result == "failed"
     checks = world.hashing.checks
-    assert (await world.check("anna", "geheim")).result == "blocked"
+    world.hashing.error = Busy()
+    assert (await world.check("anna", "geheim")).result == "blocked", "at once, not in its turn"
+    world.hashing.error = None
     assert world.hashing.checks == checks
     assert (await world.check("anna", "geheim", B)).result == "ok"
     world.clock.advance(WINDOW)
@@ -215,16 +217,17 @@ async def test_trouble_of_ours_is_no_failure(world: World) -> None:
 
 
 async def test_an_unknown_user_takes_as_long(world: World) -> None:
-    """Medians of unknown user and wrong password, taken in turn, differ by less than a tenth of one."""
+    """Medians of unknown user and wrong password, taken in turn, differ by less than a twentieth. In CPU,
+    so that others on this machine do not matter: nothing else waits here."""
     cost = Cost(ln=13)
     world.authenticator.learn(users(cost, anna="geheim", bert="secret"))
     times: dict[str, list[float]] = {"anna": [], "nobody": []}
     for number in range(31):
         for name, taken in times.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             verdict = await world.check(name, f"wrong {number}", f"192.0.2.{number}")
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.process_time() - begun)
             assert verdict.result == "failed"
     known, unknown = (statistics.median(taken) for taken in times.values())
-    assert abs(known - unknown) < 0.1 * known, (known, unknown)
+    assert abs(known - unknown) < 0.05 * known, (known, unknown)
     print(f"wrong password {known * 1000:.2f} ms, unknown user {unknown * 1000:.2f} ms")

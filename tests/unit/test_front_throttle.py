@@ -84,9 +84,10 @@ def test_the_tables_are_bounded() -> None:
 def test_who_fails_again_is_not_the_oldest() -> None:
     """A flood of addresses does not wash away a client that goes on failing."""
     state = Throttle()
+    fail(state, LIMIT)
     for number in range(throttle.REMEMBERED + 50):
         if number % 100 == 0:
-            fail(state, LIMIT)
+            fail(state, 1)
         state.failed(str(number), "x", 0.0)
     assert state.blocked(A, "x", 0.0)
 
