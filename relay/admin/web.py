@@ -1,6 +1,6 @@
 """The HTTP side: /metrics for Prometheus, /healthz (alive) and /readyz (accepting, able to commit).
 
-The only module that imports aiohttp. It changes nothing and shows no address of anybody's mail.
+It changes nothing and shows no address of anybody's mail.
 """
 
 from __future__ import annotations

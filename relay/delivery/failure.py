@@ -19,13 +19,14 @@ class OpenFailed(Exception):
 
     reply, host, stage: for Deferred(reply, host, stage); stage is where it ended, one of outcome.STAGES.
     kind: the reason to suspend, one of events.SUSPEND_REASONS. fault: it is the route's own fault (a kind of
-    labels.FAULT_REASONS) and stands until something changes. stamps: of the files the secret came from.
+    labels.FAULT_REASONS) and stands until something changes; passing: or for seconds. stamps: of the files
+    the secret came from. connected: somebody answered.
     """
 
     def __init__(self, stage: str, reply: Reply, kind: str, host: str, *, fault: bool = False) -> None:
         super().__init__(f"{host}: {stage}: {reply.line}")
         self.stage, self.reply, self.kind, self.host = stage, reply, kind, host
-        self.fault = fault
+        self.fault, self.passing = fault, False
         self.stamps: tuple[object, ...] | None = None
         self.connected = stage != "connect"
 
@@ -33,7 +34,9 @@ class OpenFailed(Exception):
     def of(cls, stage: str, ruling: Ruling, host: str) -> OpenFailed:
         """ruling: of a refusal, or of trouble; never permanent before MAIL."""
         assert isinstance(ruling.outcome, Deferred)
-        return cls(stage, ruling.outcome.reply, ruling.lane, host, fault=ruling.fault)
+        failure = cls(stage, ruling.outcome.reply, ruling.lane, host, fault=ruling.fault)
+        failure.passing = ruling.passing
+        return failure
 
     @property
     def greeted(self) -> bool:

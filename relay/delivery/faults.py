@@ -23,7 +23,8 @@ from relay.routing.target import Target
 if TYPE_CHECKING:
     from relay.delivery.neighbours import Clock, Table
 
-WAITS = {"auth": (60.0, 900.0), "token": (60.0, 900.0), "tls": (10.0, 300.0)}  # s: the first, the longest
+# s: the first and the longest. A login that was refused for good is not tried often: accounts get locked.
+WAITS = {"auth": (60.0, 900.0), "token": (60.0, 900.0), "tls": (10.0, 300.0), "passing": (5.0, 300.0)}
 ELSE = 30.0  # s, when a probe ended for another reason, such as a dead host
 LOOK = 2.0  # s between two looks at the files
 
@@ -33,9 +34,9 @@ Key = tuple[str, str, int]  # route, host, port
 @dataclass(frozen=True, slots=True)
 class Fault:
     """host: "name[address]:port", who said it. Times are monotonic seconds: since it stands, until when
-    nobody asks. backoff: doublings of the wait, -1 when it begins anew. sent: met in a transaction, so
-    only one can end it. tried: asked again since it was met last. files, stamps: of its secrets, as they
-    were."""
+    nobody asks. backoff: doublings of the wait, -1 when it begins anew. passing: it may be over soon. sent:
+    met in a transaction, so only one can end it. tried: asked again since it was met last. files, stamps: of
+    its secrets, as they were."""
 
     reason: str  # one of labels.FAULT_REASONS
     reply: Reply
@@ -43,10 +44,16 @@ class Fault:
     since: float
     until: float
     backoff: int = 0
+    passing: bool = False
     sent: bool = False
     tried: bool = False
     files: tuple[Path, ...] = field(default=(), repr=False)
     stamps: tuple[object, ...] = field(default=(), repr=False)
+
+    @property
+    def pace(self) -> str:
+        """Its row of WAITS."""
+        return "passing" if self.passing else self.reason
 
     @property
     def trouble(self) -> Trouble:
@@ -85,14 +92,14 @@ class Faults:
         key = policy.route, target.name, target.port
         fault = self.records.get(key)
         if fault is not None:
-            until = self._clock.monotonic() + wait(fault.reason, fault.backoff)
+            until = self._clock.monotonic() + wait(fault.pace, fault.backoff)
             self.records[key] = replace(fault, until=until, tried=True)
 
     def failed(self, policy: LanePolicy, target: Target, failure: OpenFailed) -> None:
         """An opening ended so."""
         if failure.fault and policy.kind == "via":
             trouble = Trouble(failure.kind, failure.reply, failure.host)
-            self._met(policy, target, trouble, False, failure.stamps)
+            self._met(policy, target, trouble, failure)
             return
         key = policy.route, target.name, target.port
         fault = self.records.get(key)
@@ -102,7 +109,7 @@ class Faults:
     def refused(self, policy: LanePolicy, target: Target, trouble: Trouble) -> None:
         """A transaction ended with 530, 534, 535 or 538."""
         if policy.kind == "via":
-            self._met(policy, target, trouble, True, None)
+            self._met(policy, target, trouble, None)
 
     def opened(self, policy: LanePolicy, target: Target) -> None:
         """There is a session with this host."""
@@ -118,28 +125,21 @@ class Faults:
         if fault is not None and fault.tried and (sent or not fault.sent):
             self._end(key)
 
-    def _met(
-        self,
-        policy: LanePolicy,
-        target: Target,
-        trouble: Trouble,
-        sent: bool,
-        secrets: tuple[object, ...] | None,
-    ) -> None:
+    def _met(self, policy: LanePolicy, target: Target, trouble: Trouble, failure: OpenFailed | None) -> None:
+        """failure: of the opening; None: it was met in a transaction."""
         now, key = self._clock.monotonic(), (policy.route, target.name, target.port)
         before = self.records.get(key)
-        login = policy.login.files if policy.login is not None else ()
-        files = (*login, policy.ca_file) if policy.ca_file is not None else login
-        present = stamps(files)
-        known = present if secrets is None else (*secrets, *present[len(login) :])
-        again = before is not None and before.reason == trouble.reason
+        passing = failure is not None and failure.passing
+        files, known = _secrets(policy, failure.stamps if failure is not None else None)
         since, backoff = now, 0
+        again = before is not None and before.reason == trouble.reason
         if before is not None and again:  # a second connection that fails in the same round says nothing new
             since, backoff = before.since, before.backoff + before.tried
-        until = now + wait(trouble.reason, backoff)
+        until = now + wait("passing" if passing else trouble.reason, backoff)
         self.records[key] = Fault(
-            trouble.reason, trouble.reply, trouble.host, since, until, backoff, sent, False, files, known
-        )
+            trouble.reason, trouble.reply, trouble.host, since, until, backoff,
+            passing=passing, sent=failure is None, files=files, stamps=known,
+        )  # fmt: skip
         if not again:
             if before is not None:
                 self._events.route_fault_ended(policy.route, _host(key), before.reason)
@@ -186,9 +186,20 @@ class Faults:
         self._events.route_fault_ended(key[0], _host(key), fault.reason)
 
 
-def wait(reason: str, backoff: int) -> float:
-    """Seconds until a host is asked again, `backoff` doublings after the first wait."""
-    first, most = WAITS[reason]
+def _secrets(
+    policy: LanePolicy, used: tuple[object, ...] | None
+) -> tuple[tuple[Path, ...], tuple[object, ...]]:
+    """The files that a lane's sessions depend on, and their stamps. used: those of the login's files when
+    they were read, None: as they are now."""
+    login = policy.login.files if policy.login is not None else ()
+    files = (*login, policy.ca_file) if policy.ca_file is not None else login
+    present = stamps(files)
+    return files, present if used is None else (*used, *present[len(login) :])
+
+
+def wait(pace: str, backoff: int) -> float:
+    """Seconds until a host is asked again, `backoff` doublings after the first wait. pace: of WAITS."""
+    first, most = WAITS[pace]
     return min(first * 2.0 ** max(0, min(backoff, 16)), most)
 
 

@@ -19,6 +19,7 @@ from relay.delivery.health import PROBE_FIRST, Condition, Event, Trouble, step
 from relay.delivery.lane import Lane
 from relay.delivery.retry import expired
 from relay.delivery.tools import Tools
+from relay.observe.labels import FAULT_REASONS
 
 CHUNK = 100  # entries expired at a time
 
@@ -38,10 +39,11 @@ class Suspended:
     def add(self, lane: Lane) -> None:
         """A lane got into trouble; its condition says until when."""
         condition, name = lane.condition, lane.name
-        self.probing.pop(name, None)
+        before = self.probing.pop(name, None)
         self.records[name] = condition
         heappush(self._due, (condition.until, name))
-        self._announce(name, condition)
+        if not _told(before, condition):
+            self._announce(name, condition)
         if condition.trouble is not None and condition.probes:
             self._expire(name, lane.policy.route, condition.trouble, condition.probes, lane)
         if len(self.records) > self._tools.bounds.suspended:
@@ -127,3 +129,10 @@ class Suspended:
                 tools.settling.give_back(entry)
         if entries and len(entries) == room:
             self._expire(lane.name, route, trouble, probes, lane)
+
+
+def _told(before: Condition | None, condition: Condition) -> bool:
+    """A fault of the route is told when it begins, not at each probe."""
+    if before is None or before.trouble is None or condition.trouble is None:
+        return False
+    return before.trouble.reason == condition.trouble.reason in FAULT_REASONS

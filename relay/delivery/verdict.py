@@ -41,16 +41,18 @@ class Row:
     lane: str = ""  # why to suspend when all hosts say so (SUSPEND_REASONS); "": the message's own trouble
     ambiguous: bool = False
     fault: bool = False  # the route's own: it stands for this host until something is changed
+    passing: bool = False  # a fault that may be over in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """outcome: of the recipients concerned; elsewhere, lane, fault: as in Row."""
+    """outcome: of the recipients concerned; the rest: as in Row."""
 
     outcome: Outcome
     elsewhere: bool = False
     lane: str = ""
     fault: bool = False
+    passing: bool = False
 
 
 REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
@@ -61,7 +63,7 @@ REPLIES: dict[tuple[str, int], Row] = {  # (stage, first digit)
     # under require and verify; opportunistic goes on in clear
     ("starttls", 4): Row("4.7.4", elsewhere=True, lane="tls", fault=True),
     ("starttls", 5): Row("4.7.4", elsewhere=True, lane="tls", fault=True),
-    ("auth", 4): Row("4.7.0", elsewhere=True, lane="auth", fault=True),
+    ("auth", 4): Row("4.7.0", elsewhere=True, lane="auth", fault=True, passing=True),
     ("auth", 5): Row("4.7.8", elsewhere=True, lane="auth", fault=True),
     ("mail", 4): Row("4.0.0", elsewhere=True),
     ("mail", 5): Row("5.0.0"),
@@ -211,4 +213,4 @@ def _rule(row: Row, reply: Reply, stage: str, host: str) -> Ruling:
         outcome = Failed(reply, host, stage)
     else:
         outcome = Deferred(reply, host, stage, row.ambiguous)
-    return Ruling(outcome, row.elsewhere, row.lane, row.fault)
+    return Ruling(outcome, row.elsewhere, row.lane, row.fault, row.passing)

@@ -104,6 +104,7 @@ async def test_all_hosts_at_fault_suspend_the_lane_until_the_first_may_be_asked(
     await here.pass_time(900)
     await here.settle_down(500)
     assert len(here.hop.arrived) == 21
+    assert here.events.count("lane_suspended") == 1  # told once, not at each probe
     assert here.events.count("lane_resumed") == 1
 
 
@@ -216,8 +217,9 @@ async def test_a_reload_without_the_route_ends_its_faults() -> None:
     assert hosts_at_fault(here) == []
 
 
+@pytest.mark.parametrize("elsewhere", [[0], []])
 @pytest.mark.parametrize("code", [530, 535])
-async def test_a_refusal_in_a_transaction_is_a_fault_of_that_host(code: int) -> None:
+async def test_a_refusal_in_a_transaction_is_a_fault_of_that_host(code: int, elsewhere: list[int]) -> None:
     """Row "any": the message goes by the other host, the lane is not suspended, no attempt counts; an opening
     alone does not end it."""
     here = world(A, B)
@@ -228,7 +230,7 @@ async def test_a_refusal_in_a_transaction_is_a_fault_of_that_host(code: int) -> 
     link.job.results[0] = Deferred(Reply(code, "4.7.8", "log in first"), link.host, "mail")
     here.hop.busy.clear()
     here.hop.hold = False
-    link.finish(Verdict(elsewhere=[0], lane="auth"))
+    link.finish(Verdict(elsewhere=elsewhere, lane="auth"))
     await here.settle_down()
     assert len(here.hop.arrived) == 1
     assert {link.target.name for link in here.hop.links} <= {B}
@@ -244,6 +246,62 @@ async def test_a_refusal_in_a_transaction_is_a_fault_of_that_host(code: int) -> 
     assert here.hop.by_host[A] == 2
     assert hosts_at_fault(here) == []
     assert len(here.hop.arrived) == 3
+
+
+async def test_an_opening_does_not_end_what_a_transaction_met() -> None:
+    """530 to every MAIL: one fault with growing waits, not one after the other."""
+    here = world(A)
+    here.hop.hold = True
+    for _ in range(1000):
+        await here.pass_time(1)
+        for link in here.hop.busy[:]:
+            here.hop.busy.remove(link)
+            assert link.job is not None
+            link.job.results[0] = Deferred(Reply(530, "4.7.8", "log in first"), link.host, "mail")
+            link.finish(Verdict(elsewhere=[0], lane="auth"))
+            await here.settle_down()
+    assert here.hop.opens == 5  # at 0, 60, 180, 420 and 900 s
+    assert (here.events.count("route_fault"), here.events.count("route_fault_ended")) == (1, 0)
+    assert not here.reporter.written
+
+
+async def test_a_probe_is_no_connection_too_many() -> None:
+    """The concurrency of a route is a hard limit, also while a host at fault is due."""
+    here = world(A, B, concurrency=1)
+    here.hop.faulty[A] = refusal(A)
+    await here.settle_down()
+    here.hop.hold = True
+    here.queue.submit(LANE)
+    await here.settle_down()
+    assert len(here.hop.busy) == 1
+    await here.pass_time(130)
+    assert here.hop.by_host[A] == 1
+    here.hop.answer()
+    await here.pass_time(12)
+    assert here.hop.by_host[A] == 2
+    assert here.hop.most == 1
+
+
+async def test_a_host_at_fault_may_have_what_the_others_lack() -> None:
+    """Row capability, in a detour: with one host at fault nobody can say that no host offers it."""
+    here = world(A, B, "c.example")
+    here.hop.faulty[A] = refusal(A)
+    await here.settle_down()
+    here.hop.hold = True
+    here.queue.submit(LANE, "to@example.org")
+    await here.settle_down()
+    for _ in range(2):
+        (link,) = here.hop.busy
+        here.hop.busy.clear()
+        assert link.job is not None
+        link.job.results[0] = said(550, "needs SMTPUTF8", "capability", link.target.name)
+        link.finish(Verdict(elsewhere=[0]))
+        await here.settle_down()
+        if not here.hop.busy:
+            break
+    (row,) = here.queue.rows.values()
+    assert row.entry.attempts == 1
+    assert not here.queue.reports
 
 
 async def test_what_was_under_way_does_not_end_a_fault() -> None:
@@ -283,6 +341,24 @@ async def test_a_dead_host_with_a_fault_is_asked_again_in_half_a_minute() -> Non
     assert hosts_at_fault(here) == [A]
     here.hop.dead.clear()
     await here.pass_time(31)
+    assert hosts_at_fault(here) == []
+
+
+async def test_a_login_that_is_put_off_is_tried_again_in_seconds() -> None:
+    """4yz to AUTH is no wrong password: 5 s, then twice as long each time; the other host goes on."""
+    here = world(A, B)
+    later = refusal(A)
+    later.passing = True
+    here.hop.faulty[A] = later
+    await here.settle_down()
+    here.queue.submit(LANE)
+    await here.pass_time(4)
+    assert here.hop.by_host[A] == 1
+    await here.pass_time(32)
+    assert here.hop.by_host[A] == 4  # at 0, 5, 15 and 35 s
+    assert len(here.hop.arrived) == 2
+    here.hop.faulty.clear()
+    await here.pass_time(41)
     assert hosts_at_fault(here) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 from relay.delivery import verdict
 from relay.delivery.verdict import Ruling, Trouble
 from relay.observe.events import SUSPEND_REASONS
+from relay.observe.labels import FAULT_REASONS
 from relay.outcome import STAGES, Deferred, Delivered, Failed, Outcome
 from relay.reply import Reply
 
@@ -138,6 +139,33 @@ def test_starttls_not_offered() -> None:
     assert Expected(D, "4.7.4", NEXT, "tls") == facts(verdict.on_no_starttls("not offered", HOST))
 
 
+OWN: dict[verdict.Own, tuple[str, Expected]] = {
+    "level": ("auth", Expected(D, "4.7.11", NEXT, "tls")),
+    "mechanism": ("auth", Expected(D, "4.7.4", NEXT, "auth")),
+    "secret": ("auth", Expected(D, "4.7.8", NEXT, "auth")),
+    "token": ("auth", Expected(D, "4.7.8", NEXT, "token")),
+    "no token now": ("auth", Expected(D, "4.7.0", NEXT, "token")),
+    "ca_file": ("starttls", Expected(D, "4.7.5", NEXT, "tls")),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_what_keeps_us_from_logging_in(what: verdict.Own) -> None:
+    """Faults of the route, all but a token endpoint that has no answer now."""
+    stage, ruling = verdict.on_own(what, "why", HOST)
+    assert OWN[what] == (stage, facts(ruling))
+    assert ruling.fault is (what != "no token now")
+
+
+def test_faults_of_the_route() -> None:
+    """Promise 5: what no waiting mends is marked so, and nothing else is."""
+    marked = {place for place, row in verdict.REPLIES.items() if row.fault}
+    assert marked == {("starttls", 4), ("starttls", 5), ("auth", 4), ("auth", 5)}
+    assert {stage for stage, row in verdict.TROUBLE.items() if row.fault} == {"starttls", "auth"}
+    assert [place for place, row in verdict.REPLIES.items() if row.passing] == [("auth", 4)]
+    assert verdict.on_reply("mail", 530, "no").fault and not verdict.on_reply("mail", 550, "no").fault
+
+
 def test_our_trouble() -> None:
     """What we cannot say or read is our trouble: deferred, and no other host can help (promise 2)."""
     ruling = verdict.on_our_trouble("data", "no file descriptor")
@@ -209,7 +237,8 @@ def test_words_are_known() -> None:
     rows = {stage: row for (stage, _), row in verdict.REPLIES.items()} | verdict.TROUBLE | verdict.NONSENSE
     assert set(rows) <= set(STAGES)
     everything = [*verdict.REPLIES.values(), *verdict.TROUBLE.values(), *verdict.NONSENSE.values()]
-    everything += [*verdict.LACKING.values(), verdict.ROUTE_FAULT]
+    everything += [*verdict.LACKING.values(), *verdict.OWN.values(), verdict.ROUTE_FAULT, verdict.NO_STARTTLS]
+    assert {row.lane for row in everything if row.fault} == set(FAULT_REASONS)
     assert {row.lane for row in everything} - {""} <= set(SUSPEND_REASONS)
     assert {row.enhanced[0] for row in everything} == {"4", "5"}
 
