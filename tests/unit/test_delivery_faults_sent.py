@@ -1,0 +1,124 @@
+"""Faults met in a transaction: 530, 534, 535, 538 to MAIL and the like, and what ends them."""
+
+from __future__ import annotations
+
+import pytest
+from fakes.delivery import said
+from fakes.delivery_route import LANE, A, B, hosts_at_fault, refusal, world
+
+from relay.delivery.job import Verdict
+from relay.outcome import Deferred
+from relay.reply import Reply
+
+
+@pytest.mark.parametrize("elsewhere", [[0], []])
+@pytest.mark.parametrize("code", [530, 535])
+async def test_a_refusal_in_a_transaction_is_a_fault_of_that_host(code: int, elsewhere: list[int]) -> None:
+    """Row "any": the message goes by the other host, the lane is not suspended, no attempt counts; an opening
+    alone does not end it."""
+    here = world(A, B)
+    here.hop.hold = True
+    await here.settle_down()
+    (link,) = here.hop.busy
+    assert link.target.name == A and link.job is not None
+    link.job.results[0] = Deferred(Reply(code, "4.7.8", "log in first"), link.host, "mail")
+    here.hop.busy.clear()
+    here.hop.hold = False
+    link.finish(Verdict(elsewhere=elsewhere, lane="auth"))
+    await here.settle_down()
+    assert len(here.hop.arrived) == 1
+    assert {link.target.name for link in here.hop.links} <= {B}
+    assert hosts_at_fault(here) == [A]
+    assert here.events.count("lane_suspended") == 0
+    await here.pass_time(30)
+    here.queue.submit(LANE)
+    await here.settle_down()
+    assert here.hop.by_host[A] == 1
+    await here.pass_time(31)
+    here.queue.submit(LANE)
+    await here.settle_down()
+    assert here.hop.by_host[A] == 2
+    assert hosts_at_fault(here) == []
+    assert len(here.hop.arrived) == 3
+
+
+async def test_an_opening_does_not_end_what_a_transaction_met() -> None:
+    """530 to every MAIL: one fault with growing waits, not one after the other."""
+    here = world(A)
+    here.hop.hold = True
+    for _ in range(1000):
+        await here.pass_time(1)
+        for link in here.hop.busy[:]:
+            here.hop.busy.remove(link)
+            assert link.job is not None
+            link.job.results[0] = Deferred(Reply(530, "4.7.8", "log in first"), link.host, "mail")
+            link.finish(Verdict(elsewhere=[0], lane="auth"))
+            await here.settle_down()
+    assert here.hop.opens == 5  # at 0, 60, 180, 420 and 900 s
+    assert (here.events.count("route_fault"), here.events.count("route_fault_ended")) == (1, 0)
+    assert not here.reporter.written
+
+
+async def test_a_probe_is_no_connection_too_many() -> None:
+    """The concurrency of a route is a hard limit, also while a host at fault is due."""
+    here = world(A, B, concurrency=1)
+    here.hop.faulty[A] = refusal(A)
+    await here.settle_down()
+    here.hop.hold = True
+    here.queue.submit(LANE)
+    await here.settle_down()
+    assert len(here.hop.busy) == 1
+    await here.pass_time(130)
+    assert here.hop.by_host[A] == 1
+    here.hop.answer()
+    await here.pass_time(12)
+    assert here.hop.by_host[A] == 2
+    assert here.hop.most == 1
+
+
+async def test_a_host_at_fault_may_have_what_the_others_lack() -> None:
+    """Row capability, in a detour: with one host at fault nobody can say that no host offers it."""
+    here = world(A, B, "c.example")
+    here.hop.faulty[A] = refusal(A)
+    await here.settle_down()
+    here.hop.hold = True
+    here.queue.submit(LANE, "to@example.org")
+    await here.settle_down()
+    for _ in range(2):
+        (link,) = here.hop.busy
+        here.hop.busy.clear()
+        assert link.job is not None
+        link.job.results[0] = said(550, "needs SMTPUTF8", "capability", link.target.name)
+        link.finish(Verdict(elsewhere=[0]))
+        await here.settle_down()
+        if not here.hop.busy:
+            break
+    (row,) = here.queue.rows.values()
+    assert row.entry.attempts == 1
+    assert not here.queue.reports
+
+
+async def test_what_was_under_way_does_not_end_a_fault() -> None:
+    """A transaction that began before the refusal says nothing about the login since: without this, a host
+    that takes some mail and refuses other would be asked without a pause."""
+    here = world(A)
+    here.queue.submit(LANE)
+    here.hop.hold = True
+    await here.settle_down()
+    here.hop.answer()
+    await here.settle_down()
+    here.queue.submit(LANE)
+    here.queue.submit(LANE)
+    await here.settle_down()
+    refused, good = here.hop.busy[:2]
+    assert refused.job is not None
+    refused.job.results[0] = Deferred(Reply(530, "4.7.8", "no"), refused.host, "mail")
+    here.hop.busy.remove(refused)
+    refused.finish(Verdict(lane="auth"))
+    assert good.job is not None
+    here.hop.answer(len(here.hop.busy))
+    await here.settle_down()
+    assert hosts_at_fault(here) == [A]
+    assert here.state(LANE)["state"] == "suspended"
+    await here.pass_time(58)
+    assert here.hop.by_host[A] <= 3
