@@ -285,6 +285,8 @@ def merged(old: Config, new: Config) -> tuple[Config, list[str]]:
     stuck = [key for key, value in kept.items() if getattr(new, key) != value]
     if getattr(new.limits, RESTART_LIMIT) != limit:
         stuck.append(f"limits.{RESTART_LIMIT}")
+    if new.tls.certificate is None and any(listener.tls != "off" for listener in old.listeners):
+        kept["tls"] = old.tls  # of listeners that stay as they are
     kept["limits"] = new.limits.model_copy(update={RESTART_LIMIT: limit})
     return new.model_copy(update=kept), stuck
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from relay.front.certificate import CertificateError, Loaded, load, mark_of
 from relay.observe.events import Events
 
-LOOK = 5.0  # seconds
+LOOK = 2.0  # seconds
 HANDSHAKE_TIME = 60.0  # seconds
 
 
@@ -30,15 +30,12 @@ class CertificateWatch:
         events: Events,
         wall: Callable[[], float] = time.time,
         *,
-        look: float = LOOK,
         handshake_time: float = HANDSHAKE_TIME,
     ) -> None:
-        """wall: seconds since the epoch; look: seconds between two looks; handshake_time: seconds for one."""
+        """wall: seconds since the epoch; handshake_time: seconds that one may take."""
         self.handshake_time = handshake_time
-        self.looks = 0  # how often the files were looked at
         self._events = events
         self._wall = wall
-        self._look = look
         self._files: tuple[Path, Path] | None = None
         self._loaded: Loaded | None = None
         self._doubt = ""  # what was wrong at the last look
@@ -63,21 +60,24 @@ class CertificateWatch:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._look)
-            files, loaded = self._files, self._loaded
-            if files is None or loaded is None:
-                continue
-            try:
-                found = await asyncio.to_thread(_renewed, files, loaded)
-            except CertificateError as error:
-                self._keep(str(error))
-            except Exception as error:
-                self._events.bug("front.tls", error)
-            else:
-                if found is not None and files == self._files:
-                    self.use(files, found)
-                self._doubt = ""
-            self.looks += 1
+            await asyncio.sleep(LOOK)
+            await self.look()
+
+    async def look(self) -> None:
+        """Now, in a thread."""
+        files, loaded = self._files, self._loaded
+        if files is None or loaded is None:
+            return
+        try:
+            found = await asyncio.to_thread(_renewed, files, loaded)
+        except CertificateError as error:
+            self._keep(str(error))
+        except Exception as error:
+            self._events.bug("front.tls", error)
+        else:
+            self._doubt = ""
+            if found is not None and files == self._files:
+                self.use(files, found)
 
     def _keep(self, why: str) -> None:
         """Half-way through a renewal it is wrong for a moment only."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from relay.app import App, merged
-from relay.config.model import Config, Limits, Route
+from relay.config.model import Config, Limits, Listener, Route, Tls
 from relay.observe.events import Events
 
 CONFIG = Config(hostname="relay.example.com")
@@ -68,3 +69,14 @@ def test_what_a_reload_cannot_change_stays() -> None:
         Limits(hops=7),
         "a@b.example",
     )
+
+
+def test_a_reload_cannot_take_the_certificate_from_listeners() -> None:
+    """They stay as they are until a restart, and so does what they show; another one is taken."""
+    files = Tls(certificate=Path("/etc/relay/tls.crt"), key=Path("/etc/relay/tls.key"))
+    others = Tls(certificate=Path("/new/tls.crt"), key=Path("/new/tls.key"))
+    old = CONFIG.model_copy(update={"listeners": (Listener(tls="starttls"),), "tls": files})
+    kept, stuck = merged(old, CONFIG)
+    assert (kept.tls, stuck) == (files, ["listeners"])
+    kept, stuck = merged(old, old.model_copy(update={"tls": others}))
+    assert (kept.tls, stuck) == (others, [])
