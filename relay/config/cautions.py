@@ -63,6 +63,11 @@ def _warn_routes_behind(config: Config) -> Iterator[str]:
                 yield f"{text}; write that address"
 
 
+def _warn_certificate(config: Config) -> Iterator[str]:
+    if config.tls.certificate and all(listener.tls == "off" for listener in config.listeners):
+        yield "tls.certificate: no listener shows it, all mail comes in clear; write tls: starttls at one"
+
+
 def _warn_limits(config: Config) -> Iterator[str]:
     limits, retry = config.limits, config.retry
     if limits.sessions_per_client > limits.sessions:
@@ -80,5 +85,6 @@ _WARNINGS: tuple[Callable[[Config], Iterator[str]], ...] = (
     access.warnings,
     _warn_routes,
     _warn_rewrite,
+    _warn_certificate,
     _warn_limits,
 )

@@ -13,7 +13,7 @@ from relay.config import schema
 from relay.config.cautions import warnings
 from relay.config.document import plain_scalar, read
 from relay.config.load import load, own_name
-from relay.config.model import Config, Limits, Listener, Mx, Retry, Rewrite, Route
+from relay.config.model import Config, Limits, Listener, Mx, Retry, Rewrite, Route, Tls
 from relay.config.problem import ConfigErrors, dotted
 from relay.config.syntax import Unreadable
 
@@ -186,6 +186,7 @@ def rules(*patterns: str) -> tuple[Rewrite, ...]:
             Config(rewrite=rules("a@*.example"), routes=(Route(from_=("<>", "@b.example", "A@b.example")),)),
             "routes.0.from",
         ),
+        (Config(tls=Tls(certificate=Path("/a.crt"), key=Path("/a.key"))), "tls.certificate"),
         (Config(limits=Limits(sessions=5)), "limits.sessions_per_client"),
         (Config(limits=Limits(recipients=10)), "limits.recipients"),
         (Config(limits=Limits(message_size=1000)), "limits.message_size"),

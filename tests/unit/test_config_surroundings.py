@@ -134,6 +134,7 @@ ROUTE = {
 NAMED: dict[str, Any] = {
     "routes": [{"to": ["a.example"], "via": ["b.example"], "username": "u", "password_file": "/p"}, ROUTE],
     "mx": {"ca_file": "/mx"},
+    "listeners": [{"tls": "starttls"}],
     "tls": {"certificate": "/crt", "key": "/key"},
 }
 SECRETS = {
@@ -159,11 +160,11 @@ def test_a_secret_that_everybody_can_read(path: str, key: str) -> None:
     files = {Path(path): FileFacts(open=True)}
     (text,) = told(Surroundings(files=files), **NAMED)
     assert text.startswith(f"{key}: everybody on this machine can read {path}")
-    outside = [{"address": "0.0.0.0:2525"}]
-    assert (
-        told(Surroundings(True, files=files), **NAMED, listeners=outside, trusted_networks=["10.0.0.0/8"])
-        == []
-    )
+    outside = {
+        "listeners": [{"address": "0.0.0.0:2525", "tls": "starttls"}],
+        "trusted_networks": ["10.0.0.0/8"],
+    }
+    assert told(Surroundings(True, files=files), **NAMED | outside) == []
 
 
 def test_certificates_are_for_everybody() -> None:

@@ -170,7 +170,7 @@ def test_no_handshake(run: Run, tls: str, octets: bytes, why: str) -> None:
                 await client.writer.drain()
                 client.writer.write_eof()
             assert b"220" not in await client.closed()
-            await until(lambda: front.events.closed)
+            await until(lambda: front.events.closed and front.events.secured)
             assert len(front.events.secured) == 1 and not len(front.admission)
             kind, told = front.events.secured[0]
             assert kind == tls and why in told
@@ -190,7 +190,7 @@ def test_a_handshake_that_stalls(run: Run, tls: str) -> None:
                 await client.say("STARTTLS")
             client.send(b"\x16\x03\x01")
             await client.closed()
-            await until(lambda: front.events.closed)
+            await until(lambda: front.events.closed and front.events.secured)
             assert front.events.secured == [(tls, "time-out")]
 
     run(scenario())
