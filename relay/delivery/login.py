@@ -27,7 +27,7 @@ IN_CLEAR = ("cram-md5", "plain", "login")  # the one that does not show the pass
 WITH_TOKEN = ("xoauth2",)
 CONTINUE = 334
 
-_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{6,}", re.ASCII)
+_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{4,}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
