@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import yaml
 from fakes.ports import ReservedPort
@@ -31,6 +31,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.01  # seconds between two looks
+
+
+class Process(Protocol):
+    """What is needed of a subprocess.Popen."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
 
 
 class RelayProcess:
@@ -56,7 +67,7 @@ class RelayProcess:
         self._smtp, self._admin = ReservedPort(), ReservedPort()
         self.smtp_port, self.admin_port = self._smtp.port, self._admin.port
         self._environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'queue'}", **(environment or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._module = module
         self.configure(config or {})
 

@@ -21,9 +21,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Self
 
-from fakes.relay_process import ROOT, RelayProcess, merged
+from fakes.relay_process import merged
 from faults import history
 from faults.checker import Findings, check
+from faults.fork_server import PATH, ForkedRelay, ForkServer
 from faults.history import Arrival, Fault, History, Notice, Removal, Sent, Waiting
 from faults.leases import in_flight
 from faults.letter import HOSTNAME, POSTMASTER, id_of, read_notice
@@ -58,11 +59,11 @@ class Campaign:
         self.random = Random(seed)
         self.faults = directory / "faults"
         self.next_hop = NextHop(directory, Random(f"{seed} next hop"), slow)
-        path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'queue'}:{ROOT / 'tests'}"}
-        self.relay = RelayProcess(
+        self.relay = ForkedRelay(
+            ForkServer.of(module),
             directory,
             merged(configuration(self.next_hop.port), config or {}),
-            environment={**path, **(environment or {})},
+            environment={**PATH, **(environment or {})},
             patience=60,
             module=module,
         )

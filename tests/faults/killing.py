@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import time
@@ -12,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from fakes.relay_process import RelayProcess
 from faults.campaign import Campaign
-from faults.checker import Findings
+from faults.checker import Findings, check
 from faults.client import Client
 from faults.history import Fault
 from faults.leases import in_flight
@@ -30,7 +28,7 @@ NAMES = (
     "", "lock", "format", "format.new", "clean", "clean.new", "suspect", "queue.db", "queue.db-wal",
     "queue.db-wal.new", "queue.db-shm", "queue.db-journal", "ballast", "content", "control",
 )  # fmt: skip
-PATIENCE = 30.0  # s for the relay to die or to end
+AFTERWARDS = 0.5  # s for the last calls of a phase
 
 
 @dataclass(slots=True)
@@ -96,18 +94,22 @@ def warm_up(campaign: Campaign) -> None:
 
 
 def stop(campaign: Campaign) -> None:
-    campaign.relay.terminate()
+    campaign.relay.send(signal.SIGTERM)
+    if campaign.relay.wait() != 0:
+        raise Ended
 
 
 @contextlib.contextmanager
 def world(phase: Phase, directory: Path) -> Iterator[Campaign]:
-    """The phase's relay; running, unless its start is what the phase is about."""
+    """The phase's relay, running; or waiting for SIGCONT, when its start is what the phase is about."""
     if phase.prepared is not None:
         shutil.copytree(phase.prepared, directory, ignore=shutil.ignore_patterns("control"))
     campaign = telling(directory)
     with campaign.next_hop:
         try:
-            if not phase.started:
+            if phase.started:
+                campaign.relay.spawn(stopped=True)
+            else:
                 campaign.restart("begin")
                 phase.warm(campaign)
             yield campaign
@@ -127,32 +129,33 @@ def enumerate_points(phase: Phase, directory: Path) -> None:
     with world(phase, directory) as campaign:
         relay = campaign.relay
         phase.spool = relay.spool
-        if phase.started:
-            files = [relay.spool / name if name else relay.spool for name in NAMES]
-            files += sorted(relay.spool.glob("content/*"))
-            relay.start(command(log, WRITING, "-f", files=files))
-            main = owner(relay)
-            end_traced(relay)
-            calls = parse(log.read_text().splitlines())
-            phase.points, phase.hidden = of_files(phase.name, calls, main)
-            return
         threads = tasks(relay.pid)
-        with attached(relay, command(log, WRITING, "-f"), relay.pid):
-            phase.act(campaign)
-        calls = parse(log.read_text().splitlines())
+        files = [relay.spool / name if name else relay.spool for name in NAMES]
+        files += sorted(relay.spool.glob("content/*"))
+        tracer = command(log, WRITING, "-f", files=files if phase.started else ())
+        with attached(relay, tracer, relay.pid):
+            begin(phase, campaign)
+    calls = parse(log.read_text().splitlines())
+    if phase.started:
+        phase.points, phase.hidden = of_files(phase.name, calls, threads[0])
+    else:
         phase.points = of_threads(phase.name, calls, threads)
         phase.hidden = sum(call.thread not in threads and is_write(call) for call in calls)
 
 
-def owner(relay: RelayProcess) -> int:
-    """The process id of a relay that runs under strace: the process we started is strace."""
-    return int((relay.spool / "lock").read_text())
-
-
-def end_traced(relay: RelayProcess) -> None:
-    """kill -9 for it."""
-    os.kill(owner(relay), signal.SIGKILL)
-    relay.wait()
+def begin(phase: Phase, campaign: Campaign) -> None:
+    """The relay is traced: off it goes. Ended, when it dies."""
+    if not phase.started:
+        phase.act(campaign)
+        return
+    relay = campaign.relay
+    relay.send(signal.SIGCONT)
+    try:
+        relay.wait_until(relay.ready, "ready")
+    except AssertionError as error:
+        if relay.running:
+            raise
+        raise Ended from error
 
 
 @dataclass(slots=True)
@@ -168,37 +171,30 @@ def kill_at(phase: Phase, point: Point, directory: Path) -> Death:
     """Begins the phase, kills the relay at the point, starts it again, drains, checks."""
     with world(phase, directory) as campaign:
         relay = campaign.relay
-        inject = f"inject={point.name}:signal=SIGKILL:when={point.n}"
-        log = directory / "trace"
-        tracer = command(log, (point.name,), "-e", inject)
+        more = ["-e", f"inject={point.name}:signal=SIGKILL:when={point.n}"]
+        files = []
         if phase.started:
-            file = relay.spool / Path(point.file).relative_to(phase.spool)
-            threads = ["-f"] if point.thread < 0 else []
-            tracer = command(log, (point.name,), "-e", inject, *threads, files=[file])
-            hit = _killed_at_start(relay, tracer)
-        else:
-            hit = _killed_while(phase, campaign, tracer, tasks(relay.pid)[point.thread])
+            files = [relay.spool / Path(point.file).relative_to(phase.spool)]
+            more += ["-f"] if point.thread < 0 else []
+        thread = tasks(relay.pid)[max(0, point.thread)]
+        tracer = command(directory / "trace", (point.name,), *more, files=files)
+        with attached(relay, tracer, thread):
+            ended = _ends(phase, campaign)
+        if not ended:
+            relay.kill9()
+            return Death(point, False, check(campaign.history()))
+        hit = relay.wait() == -signal.SIGKILL
         campaign.restart(f"kill -9 at {point}")
         return Death(point, hit, campaign.finish(30))
 
 
-def _killed_at_start(relay: RelayProcess, tracer: list[str]) -> bool:
-    relay.spawn(tracer)
+def _ends(phase: Phase, campaign: Campaign) -> bool:
+    """Goes through the phase; whether the relay dies in it, or in the calls that come after it."""
     try:
-        relay.wait_until(relay.ready, "ready")
+        begin(phase, campaign)
+        campaign.relay.wait_until(lambda: False, "dead", AFTERWARDS)
+    except Ended:
+        return True
     except AssertionError:
-        if relay.running:
-            raise
-        return relay.wait() == -signal.SIGKILL
-    end_traced(relay)
+        return not campaign.relay.running
     return False
-
-
-def _killed_while(phase: Phase, campaign: Campaign, tracer: list[str], thread: int) -> bool:
-    relay = campaign.relay
-    with attached(relay, tracer, thread), contextlib.suppress(Ended, AssertionError):
-        phase.act(campaign)
-    if relay.running:
-        relay.kill9()
-        return False
-    return relay.wait() == -signal.SIGKILL

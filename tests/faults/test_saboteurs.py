@@ -50,8 +50,11 @@ def killed_at_the_dot(directory: Path, module: str) -> Findings:
         hop.answers["DOT ok.0.silent@a.example"] = "421 4.3.2 closing"
         hop.delays["DOT ok.0.silent@a.example"] = 600.0
         client = Client(relay.smtp_port)
-        campaign.load.send(client, letter("silent", Random(1)))
+        queue_id = campaign.load.send(client, letter("silent", Random(1))).queue_id
         relay.wait_until(lambda: hop.dots > 0, "past the dot")
+        campaign.operate(
+            {"command": "retry", "ids": [queue_id]}
+        )  # answered after what came before it is written
         campaign.kill()
         client.close()
         hop.answers.clear()

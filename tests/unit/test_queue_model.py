@@ -1,37 +1,48 @@
-"""mailqueue against a model: any order of calls, restarts and crashes, and the queue is as the model says."""
+"""mailqueue against a dictionary: any calls, restarts and crashes in any order, and it is as the model says.
+
+A crash is a kill (what was written is there) or a power cut (what was synced is there), at rest or amid calls
+that nobody has waited for.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fakes.clock import FakeClock
-from fakes.spool import SMALL, everything, message
-from hypothesis import HealthCheck, settings
+from fakes.queue_model import Known, after_crash, counts, fits, marked, operated, settled
+from fakes.shadow_disk import ShadowDisk
+from fakes.spool import everything
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mailqueue import Entry, Filter, Queue, State
+from mailqueue import Entry, Filter, Message, Options, Queue, Recipient, Row, State, message_name
 
 T = TypeVar("T")
-LANES = st.sampled_from(["a", "b", "c"])
-PAUSE = 60.0
-
-
-@dataclass
-class Known:
-    """What the model knows of an entry at rest, or before its lease."""
-
-    lane: str
-    state: State
-    due: float
-    attempts: int = 0
-    crashes: int = 0
+LANES = ("a", "b", "c", "moved", "reports")
+OPTIONS = Options(reserve=0, ballast=0, inline_limit=4096, checkpoint_bytes=300_000)
+SIZES = st.sampled_from([6, 3000, 9000])  # the last gets a file
+KINDS = ("done", "part", "defer", "back", "move", "report")
+REPORT = b"report\r\n"
+lanes = st.sampled_from(LANES[:3])
+many = st.integers(1, 3)
+admitted = st.just({"a", "b", "c"}) | st.sets(lanes)
+mail = st.fixed_dictionaries(
+    {
+        "lanes": st.sets(lanes, min_size=1),
+        "admitted": st.sets(lanes),
+        "size": SIZES,
+        "many": st.integers(1, 3),
+    }
+)
+ending = st.fixed_dictionaries({"kind": st.sampled_from(KINDS), "wait": st.sampled_from([0.5, 30.0, 300.0])})
+Alternatives = list[Known | None]
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -39,41 +50,57 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.home = Path(tempfile.mkdtemp())
-        self.spool = self.home / "spool"
+        self.spools = 0
+        self.spool = self.home / "0"
+        self.disk = ShadowDisk()
         self.clock = FakeClock()
+        self.serial = 0
         self.known: dict[int, Known] = {}
         self.leases: dict[int, Entry] = {}
         self.marks: dict[int, str] = {}
+        self.acked: dict[int, bool] = {}  # messages of the last crash
+        self.reported: set[int] = set()  # entries whose end, in the last crash, brought a report
         self.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
 
     def start(self) -> None:
-        self.queue: Queue = self.run(Queue.open(self.spool, SMALL, now=self.clock.time))
+        self.disk.listen(self.spool)
+        self.queue: Queue = self.run(Queue.open(self.spool, OPTIONS, now=self.clock.time))
         self.queue.on_leased = lambda entry: self.leases.update({entry.id: entry})
-        for lane in "abc":  # claimed all the time: the schedule has its own tests
+        for lane in LANES:  # claimed all the time: the schedule has its own tests
             self.queue.claim_lane(lane)
 
-    def in_flight(self) -> None:
-        """What a start makes of the leases."""
-        for number in self.leases:
-            known = self.known[number]
-            known.crashes += 1
-            known.state = State.HELD if known.crashes >= SMALL.crash_limit else State.DEFERRED
-            known.due = self.clock.time() + PAUSE
-        self.leases.clear()
-        self.marks.clear()
+    def rows(self) -> dict[int, Row]:
+        return {row.id: row for row in self.run(everything(self.queue))}
 
-    @rule(lanes=st.sets(LANES, min_size=1), admitted=st.sets(LANES))
-    def accept(self, lanes: set[str], admitted: set[str]) -> None:
-        self.queue.admit = lambda lane: lane in admitted
-        ordered = sorted(lanes)
-        number = self.run(self.queue.accept(message(*ordered)))
-        for place, lane in enumerate(ordered):
-            self.known[(number << 10) + place] = Known(lane, State.INCOMING, self.clock.time())
+    # --- calls that are waited for
 
-    @rule(lane=LANES, n=st.integers(1, 4))
+    def message(self, made: dict[str, Any]) -> Message:
+        self.serial += 1
+        data = (b"%d " % self.serial * made["size"])[: made["size"]]
+        content = self.queue.content()
+        content.write(data)
+        to = [Recipient(f"{place}@example.net") for place in range(made["many"])]
+        self.queue.admit = lambda lane: lane in made["admitted"]
+        return Message("a@example.com", {lane: to for lane in sorted(made["lanes"])}, content, data)
+
+    def entries(self, number: int, message: Message) -> dict[int, Known]:
+        """What the message brings, numbered; its meta is what its content is."""
+        return {
+            (number << 10) + place: Known(
+                lane, State.INCOMING, self.clock.time(), tuple(r.address for r in to), message.meta
+            )
+            for place, (lane, to) in enumerate(message.lanes.items())
+        }
+
+    @rule(made=mail)
+    def accept(self, made: dict[str, Any]) -> None:
+        message = self.message(made)
+        self.known |= self.entries(self.run(self.queue.accept(message)), message)
+
+    @rule(lane=st.sampled_from(LANES), n=st.integers(1, 4))
     def take(self, lane: str, n: int) -> None:
         async def take() -> list[Entry]:
             return await self.queue.take(lane, n)
@@ -82,8 +109,7 @@ class QueueMachine(RuleBasedStateMachine):
             number
             for number, known in self.known.items()
             if number not in self.leases
-            and known.lane == lane
-            and known.state in (State.INCOMING, State.DEFERRED)
+            and (known.lane, known.waits) == (lane, True)
             and known.due <= self.clock.time()
         ]
         taken = self.run(take())
@@ -93,114 +119,190 @@ class QueueMachine(RuleBasedStateMachine):
             assert entry.id in waiting
             assert (entry.fresh, entry.attempts) == (known.state is State.INCOMING, known.attempts)
             self.leases[entry.id] = entry
+            loaded = self.queue.load_now(entry)
+            assert loaded is not None
+            assert known.content == (loaded.path.read_bytes() if loaded.path else loaded.data)
+
+    def end(self, number: int, end: dict[str, Any]) -> Known | None:
+        """Ends a lease; what that makes of the entry."""
+        entry, kind = self.leases.pop(number), end["kind"]
+        due = self.clock.time() + end["wait"]
+        remaining = {"done": [], "report": [], "part": entry.recipients[1:]}.get(kind, entry.recipients)
+        reports = [Message("", {"reports": [Recipient("a@example.com")]}, REPORT)] if kind == "report" else []
+        self.queue.settle(
+            entry,
+            remaining,
+            due=due if kind in ("defer", "part") else 0.0,
+            counted=kind in ("defer", "part"),
+            reports=reports,
+            lane="moved" if kind == "move" else None,
+        )
+        return settled(self.known[number], kind, due, self.marks.pop(number, ""))
 
     @precondition(lambda self: self.leases)
-    @rule(
-        data=st.data(), fate=st.sampled_from(["done", "defer", "back"]), wait=st.sampled_from([0.5, 30, 300])
-    )
-    def settle(self, data: st.DataObject, fate: str, wait: float) -> None:
+    @rule(data=st.data(), end=ending, admit=st.booleans())
+    def settle(self, data: st.DataObject, end: dict[str, Any], admit: bool) -> None:
         number = data.draw(st.sampled_from(sorted(self.leases)))
-        entry = self.leases.pop(number)
-        mark = self.marks.pop(number, "")
-        remaining = [] if fate == "done" else entry.recipients
-        due = self.clock.time() + wait
+        self.queue.admit = lambda lane: admit
 
-        async def settle() -> None:
-            self.queue.settle(entry, remaining, due=due if fate == "defer" else 0.0, counted=fate == "defer")
+        async def settle() -> Known | None:
+            known = self.end(number, end)
             await self.queue.flush()
+            return known
 
-        self.run(settle())
-        known = self.known[number]
-        if fate == "done" or mark == "drop":
-            del self.known[number]
-        elif fate == "defer":
-            known.due, known.attempts, known.state = due, known.attempts + 1, State.DEFERRED
-        if mark == "hold" and number in self.known:
-            known.state = State.HELD
+        self.become(number, self.run(settle()))
+        if end["kind"] == "report":
+            (new,) = self.rows().keys() - self.known.keys()
+            self.known[new] = self.report()
 
-    @rule(action=st.sampled_from(["hold", "release", "retry", "drop"]), lane=LANES)
+    def report(self) -> Known:
+        return Known("reports", State.INCOMING, self.clock.time(), ("a@example.com",), REPORT)
+
+    def become(self, number: int, known: Known | None) -> None:
+        self.known.pop(number)
+        if known is not None:
+            self.known[number] = known
+
+    @rule(action=st.sampled_from(["hold", "release", "retry", "drop"]), lane=st.sampled_from(LANES))
     def operate(self, action: str, lane: str) -> None:
         self.run(getattr(self.queue, action)(Filter(lane=lane)))
         for number, known in list(self.known.items()):
             if known.lane == lane and number in self.leases:
-                self.mark(number, action)
+                self.marks[number] = marked(self.marks.get(number, ""), action)
             elif known.lane == lane:
-                self.change(number, known, action)
-
-    def mark(self, number: int, action: str) -> None:
-        if action == "drop" or (action == "hold" and number not in self.marks):
-            self.marks[number] = action
-        elif action == "release" and self.marks.get(number) == "hold":
-            del self.marks[number]
-
-    def change(self, number: int, known: Known, action: str) -> None:
-        waiting = known.state in (State.INCOMING, State.DEFERRED)
-        if action == "drop":
-            del self.known[number]
-        elif action == "hold" and waiting:
-            known.state = State.HELD
-        elif action == "retry" and waiting:
-            known.due = self.clock.time()
-        elif action == "release" and known.state is State.HELD:
-            known.state = State.DEFERRED if known.attempts else State.INCOMING
-            known.due, known.crashes = self.clock.time(), 0
+                self.become(number, operated(known, action, self.clock.time()))
 
     @rule(seconds=st.sampled_from([1, 60, 3600]))
     def wait(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
-    @rule(crash=st.booleans())
-    def restart(self, crash: bool) -> None:
-        image = self.home / "image"
-        if crash:
-            shutil.copytree(self.spool, image)
+    # --- ends
+
+    @rule()
+    def close(self) -> None:
+        """What is leased over a clean close counts as in flight."""
         self.run(self.queue.close())
-        if crash:
-            shutil.rmtree(self.spool)
-            image.rename(self.spool)
-        self.in_flight()
+        self.begin_again({})
+
+    @rule(
+        power=st.booleans(),
+        made=st.lists(mail, max_size=3),
+        ends=st.lists(ending, max_size=3),
+        turns=st.sampled_from([0, 1, 2, 5, 20, 100, 400]),
+    )
+    def crash(self, power: bool, made: list[dict[str, Any]], ends: list[dict[str, Any]], turns: int) -> None:
+        """So many turns of the loop after calls that nobody waits for."""
+        self.spools += 1
+        image = self.home / str(self.spools)
+        pending = self.run(self.calls(made, ends, turns))
+        acked = dict(self.acked)
+        self.disk.image(image, power=power)
+        self.run(self.queue.close())
+        shutil.rmtree(self.spool)
+        self.spool = image
+        for number, alternatives in pending.items():
+            if acked.get(number >> 10):
+                alternatives.remove(None)
+        self.begin_again(pending)
+
+    async def calls(
+        self, made: list[dict[str, Any]], ends: list[dict[str, Any]], turns: int
+    ) -> dict[int, Alternatives]:
+        """entry -> what may have become of it; None: not there."""
+        self.acked.clear()
+        pending: dict[int, Alternatives] = {}
+        crash = {n: after_crash(self.known[n], self.clock.time(), OPTIONS) for n in self.leases}
+        self.queue.on_leased = lambda entry: None
+        for end, number in zip(ends, sorted(self.leases), strict=False):
+            pending[number] = [crash[number], self.end(number, end)]
+            if end["kind"] == "report":
+                self.reported.add(number)
+        for item in made:
+            message = self.message(item)
+            number = self.queue.submit(message, lambda n, error: self.acked.update({n: error is None}))
+            for entry, known in self.entries(number, message).items():
+                pending[entry] = [None, known, after_crash(known, self.clock.time(), OPTIONS)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return pending
+
+    def begin_again(self, pending: dict[int, Alternatives]) -> None:
+        """The model after a start: what was leased was in flight, what was pending is as it is found."""
+        now = self.clock.time()
+        for number in self.leases:
+            self.known[number] = after_crash(self.known[number], now, OPTIONS)
+        self.leases.clear()
+        self.marks.clear()
         self.start()
+        rows = self.rows()
+        for number, alternatives in pending.items():
+            fitting = [known for known in alternatives if fits(rows.get(number), known)]
+            assert fitting, (rows.get(number), alternatives)
+            self.known.pop(number, None)
+            if fitting[0] is not None:
+                self.known[number] = fitting[0]
+        self.agree(pending, rows)
+        self.contents_are_as_known()
+
+    def agree(self, pending: dict[int, Alternatives], rows: dict[int, Row]) -> None:
+        """A message is there with all its entries or not at all; a report with the end it is about."""
+        new = [number for number, alternatives in pending.items() if None in alternatives[:1]]
+        for number in new:
+            together = [other for other in new if other >> 10 == number >> 10]
+            assert len({other in rows for other in together}) == 1
+        if not pending:
+            return
+        ended = {number for number in self.reported if number not in rows}
+        strange = rows.keys() - self.known.keys()
+        assert len(strange) == len(ended), (strange, ended)
+        for number in strange:
+            known = self.report()
+            self.known[number] = (
+                known if fits(rows[number], known) else after_crash(known, known.due, OPTIONS)
+            )
+        self.reported = set()
+
+    def contents_are_as_known(self) -> None:
+        for number, known in self.known.items():
+            found = self.run(self.queue.read_content(message_name(number >> 10)))
+            assert known.content == (found.read_bytes() if isinstance(found, Path) else found)
+
+    # --- what is always true
 
     @invariant()
     def rows_are_as_known(self) -> None:
-        rows = {row.id: row for row in self.run(everything(self.queue))}
+        rows = self.rows()
         assert rows.keys() == self.known.keys()
         for number, known in self.known.items():
-            row = rows[number]
             if number in self.leases:
-                assert row.state is State.ACTIVE
+                assert rows[number].state is State.ACTIVE
             else:
-                found = (row.lane, row.state, row.attempts, row.crashes)
-                assert found == (known.lane, known.state, known.attempts, known.crashes)
-                assert known.state is State.HELD or row.due == known.due
+                assert fits(rows[number], known), (rows[number], known)
 
     @invariant()
     def counters_are_as_known(self) -> None:
-        counts: dict[tuple[str, State], int] = {}
-        for number, known in self.known.items():
-            state = State.ACTIVE if number in self.leases else known.state
-            for lane in (known.lane, ""):
-                counts[lane, state] = counts.get((lane, state), 0) + 1
+        wanted = counts((known, number in self.leases) for number, known in self.known.items())
         stats = self.queue.stats()
-        assert {("", state): tally.entries for state, tally in stats.items() if tally.entries} == {
-            key: count for key, count in counts.items() if not key[0]
-        }
+        found = {("", state): (tally.entries, tally.bytes) for state, tally in stats.items() if tally.entries}
         for tally in self.run(self.queue.lanes()):
             for state, part in tally.states.items():
-                assert (part.entries, part.bytes) == (counts.pop((tally.lane, state)), part.entries * 6)
-        assert not [key for key in counts if key[0]]
+                found[tally.lane, state] = (part.entries, part.bytes)
+        assert found == wanted
 
     def teardown(self) -> None:
+        self.disk.deafen()
         self.run(self.queue.close())
         self.runner.close()
         shutil.rmtree(self.home)
 
 
+FULL = "FAULTS_FULL" in os.environ
 TestQueueModel = QueueMachine.TestCase
 TestQueueModel.settings = settings(
-    max_examples=12,
-    stateful_step_count=25,
+    max_examples=1000 if FULL else 20,
+    stateful_step_count=50 if FULL else 30,
     deadline=None,
-    derandomize=True,
+    derandomize=not FULL,
+    phases=(Phase.generate, Phase.shrink) if FULL else (Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
