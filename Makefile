@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format test scale faults lock clean
+.PHONY: help setup demo lint format test image scale faults lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
@@ -38,6 +38,9 @@ format: .venv/.developer ## write the files as `make lint` wants them
 
 test: .venv/.developer ## all tests (ARGS="tests/unit -k front" runs some)
 	$(BIN)/pytest $(ARGS)
+
+image: .venv/.developer ## build the container's image without a registry, and run it (as root; a minute or two)
+	RELAY_IMAGE=1 $(BIN)/pytest -s tests/integration/test_image.py $(ARGS)
 
 scale: .venv/.developer ## full sizes: 200,000 queued messages; 100 connections with 50 MB each (minutes, GBs)
 	RELAY_FULL=1 $(BIN)/pytest -s tests/integration/test_scale.py $(ARGS)

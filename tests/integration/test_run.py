@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import smtplib
@@ -17,6 +18,7 @@ import pytest
 from fakes.ports import ReservedPort
 from fakes.relay_process import RelayProcess
 from fakes.sink import RecordingSink
+from fakes.tools import require_root
 
 
 @pytest.fixture
@@ -103,6 +105,22 @@ def test_a_hangup_during_the_start_ends_nothing(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 78, done.stderr
+
+
+def test_the_first_process_of_a_container_obeys_from_the_start(tmp_path: Path) -> None:
+    """For process 1 SIGTERM does nothing by default: here it comes while the configuration is being read."""
+    require_root("makes a namespace")
+    os.mkfifo(tmp_path / "relay.yaml")
+    program = [sys.executable, "-m", "relay", "run", "-c", "relay.yaml"]
+    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *program], cwd=tmp_path) as process:
+        writer = os.open(tmp_path / "relay.yaml", os.O_WRONLY)  # opened once somebody reads
+        try:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(writer)
 
 
 def test_a_control_socket_that_cannot_be(tmp_path: Path) -> None:
