@@ -46,7 +46,7 @@ scale: .venv/.developer ## full sizes: 200,000 queued messages; 100 connections 
 	RELAY_FULL=1 $(BIN)/pytest -s tests/integration/test_scale.py $(ARGS)
 
 faults: .venv/.developer ## full sizes of what tests/faults/ does: kills, power cuts, sick disks (hours; ARGS=tests/faults/test_x.py)
-	FAULTS_FULL=1 $(BIN)/pytest -s $(or $(ARGS),tests/faults)
+	FAULTS_FULL=1 $(BIN)/pytest -s $(or $(ARGS),tests/faults tests/unit/test_queue_model.py)
 
 bench: .venv/.developer ## messages a second over TLS, beside Postfix (root; five minutes; ARGS="--pairs 1" for one)
 	PYTHONPATH=tests $(BIN)/python tests/bench/tls.py $(ARGS)

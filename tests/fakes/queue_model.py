@@ -9,7 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from hypothesis import strategies as st
+
 from mailqueue import Options, Row, State
+
+LANES = ("a", "b", "c", "moved", "reports")  # mail comes in by the first three
+LARGEST_INLINE = 4096  # octets
+lanes = st.sampled_from(LANES[:3])
+# A message: half the time all of its lanes have room; the largest size gets a file; many: recipients in each.
+mail = st.fixed_dictionaries(
+    {
+        "lanes": st.sets(lanes, min_size=1),
+        "admitted": st.just(set(LANES[:3])) | st.sets(lanes),
+        "size": st.sampled_from([6, 3000, 9000]),
+        "many": st.integers(1, 3),
+    }
+)
+# The end of a lease: see settled().
+ending = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["done", "part", "defer", "back", "move", "report"]),
+        "wait": st.sampled_from([0.5, 30.0, 300.0]),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

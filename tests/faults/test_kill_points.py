@@ -33,7 +33,7 @@ def chosen(directory: Path, number: int) -> list[tuple[Phase, Point]]:
         print(f"{phase.name}: {len(phase.points)} points, {phase.hidden} calls that cannot be met alone")
         assert len(phase.points) > 10
         pairs += [(phase, point) for point in phase.points]
-    return pairs if number >= ALL else rng.sample(pairs, number)
+    return pairs if number >= ALL else rng.sample(pairs, min(number, len(pairs)))
 
 
 def killed(phase: Phase, point: Point, directory: Path) -> Death:

@@ -14,8 +14,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+from fakes import queue_model as model
 from fakes.clock import FakeClock
-from fakes.queue_model import Known, after_crash, counts, fits, marked, operated, settled
+from fakes.queue_model import LANES, LARGEST_INLINE, Known, ending, mail
 from fakes.shadow_disk import ShadowDisk
 from fakes.spool import everything
 from hypothesis import HealthCheck, Phase, settings
@@ -25,23 +27,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mailqueue import Entry, Filter, Message, Options, Queue, Recipient, Row, State, message_name
 
 T = TypeVar("T")
-LANES = ("a", "b", "c", "moved", "reports")
-OPTIONS = Options(reserve=0, ballast=0, inline_limit=4096, checkpoint_bytes=300_000)
-SIZES = st.sampled_from([6, 3000, 9000])  # the last gets a file
-KINDS = ("done", "part", "defer", "back", "move", "report")
+OPTIONS = Options(reserve=0, ballast=0, inline_limit=LARGEST_INLINE, checkpoint_bytes=300_000)
 REPORT = b"report\r\n"
-lanes = st.sampled_from(LANES[:3])
-many = st.integers(1, 3)
-admitted = st.just({"a", "b", "c"}) | st.sets(lanes)
-mail = st.fixed_dictionaries(
-    {
-        "lanes": st.sets(lanes, min_size=1),
-        "admitted": st.sets(lanes),
-        "size": SIZES,
-        "many": st.integers(1, 3),
-    }
-)
-ending = st.fixed_dictionaries({"kind": st.sampled_from(KINDS), "wait": st.sampled_from([0.5, 30.0, 300.0])})
 Alternatives = list[Known | None]
 
 
@@ -137,7 +124,7 @@ class QueueMachine(RuleBasedStateMachine):
             reports=reports,
             lane="moved" if kind == "move" else None,
         )
-        return settled(self.known[number], kind, due, self.marks.pop(number, ""))
+        return model.settled(self.known[number], kind, due, self.marks.pop(number, ""))
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), end=ending, admit=st.booleans())
@@ -168,9 +155,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.run(getattr(self.queue, action)(Filter(lane=lane)))
         for number, known in list(self.known.items()):
             if known.lane == lane and number in self.leases:
-                self.marks[number] = marked(self.marks.get(number, ""), action)
+                self.marks[number] = model.marked(self.marks.get(number, ""), action)
             elif known.lane == lane:
-                self.become(number, operated(known, action, self.clock.time()))
+                self.become(number, model.operated(known, action, self.clock.time()))
 
     @rule(seconds=st.sampled_from([1, 60, 3600]))
     def wait(self, seconds: int) -> None:
@@ -211,7 +198,7 @@ class QueueMachine(RuleBasedStateMachine):
         """entry -> what may have become of it; None: not there."""
         self.acked.clear()
         pending: dict[int, Alternatives] = {}
-        crash = {n: after_crash(self.known[n], self.clock.time(), OPTIONS) for n in self.leases}
+        crash = {n: model.after_crash(self.known[n], self.clock.time(), OPTIONS) for n in self.leases}
         self.queue.on_leased = lambda entry: None
         for end, number in zip(ends, sorted(self.leases), strict=False):
             pending[number] = [crash[number], self.end(number, end)]
@@ -221,7 +208,7 @@ class QueueMachine(RuleBasedStateMachine):
             message = self.message(item)
             number = self.queue.submit(message, lambda n, error: self.acked.update({n: error is None}))
             for entry, known in self.entries(number, message).items():
-                pending[entry] = [None, known, after_crash(known, self.clock.time(), OPTIONS)]
+                pending[entry] = [None, known, model.after_crash(known, self.clock.time(), OPTIONS)]
         for _ in range(turns):
             await asyncio.sleep(0)
         return pending
@@ -230,13 +217,13 @@ class QueueMachine(RuleBasedStateMachine):
         """The model after a start: what was leased was in flight, what was pending is as it is found."""
         now = self.clock.time()
         for number in self.leases:
-            self.known[number] = after_crash(self.known[number], now, OPTIONS)
+            self.known[number] = model.after_crash(self.known[number], now, OPTIONS)
         self.leases.clear()
         self.marks.clear()
         self.start()
         rows = self.rows()
         for number, alternatives in pending.items():
-            fitting = [known for known in alternatives if fits(rows.get(number), known)]
+            fitting = [known for known in alternatives if model.fits(rows.get(number), known)]
             assert fitting, (rows.get(number), alternatives)
             self.known.pop(number, None)
             if fitting[0] is not None:
@@ -258,7 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
         for number in strange:
             known = self.report()
             self.known[number] = (
-                known if fits(rows[number], known) else after_crash(known, known.due, OPTIONS)
+                known if model.fits(rows[number], known) else model.after_crash(known, known.due, OPTIONS)
             )
         self.reported = set()
 
@@ -277,11 +264,11 @@ class QueueMachine(RuleBasedStateMachine):
             if number in self.leases:
                 assert rows[number].state is State.ACTIVE
             else:
-                assert fits(rows[number], known), (rows[number], known)
+                assert model.fits(rows[number], known), (rows[number], known)
 
     @invariant()
     def counters_are_as_known(self) -> None:
-        wanted = counts((known, number in self.leases) for number, known in self.known.items())
+        wanted = model.counts((known, number in self.leases) for number, known in self.known.items())
         stats = self.queue.stats()
         found = {("", state): (tally.entries, tally.bytes) for state, tally in stats.items() if tally.entries}
         for tally in self.run(self.queue.lanes()):
@@ -297,9 +284,10 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 FULL = "FAULTS_FULL" in os.environ
+pytestmark = pytest.mark.timeout(7200 if FULL else 120)
 TestQueueModel = QueueMachine.TestCase
 TestQueueModel.settings = settings(
-    max_examples=1000 if FULL else 20,
+    max_examples=500 if FULL else 40,
     stateful_step_count=50 if FULL else 30,
     deadline=None,
     derandomize=not FULL,
