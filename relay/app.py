@@ -74,7 +74,7 @@ class App:
         self._users = UsersWatch(self._authenticator, events)
         self.certificate = CertificateWatch(events)
         self._admission: Admission[Channel] = Admission(
-            config.limits.sessions, config.limits.sessions_per_client
+            config.limits.sessions, config.limits.sessions_per_client, give_way=Channel.give_way
         )
 
     async def start(self) -> None:

@@ -14,7 +14,15 @@ import asyncio
 import ssl
 from typing import cast
 
-from relay.front.channel import BUFFER_LIMIT, CLOSING, COMMAND_TIME, SESSION_TIME, Channel, State
+from relay.front.channel import (
+    BUFFER_LIMIT,
+    CLOSING,
+    COMMAND_TIME,
+    SESSION_TIME,
+    TIMED_OUT,
+    Channel,
+    State,
+)
 from relay.front.deadline import Deadline
 from relay.front.policy import plain_address
 from relay.front.proxy import ProxyError, parse_header
@@ -51,7 +59,8 @@ class Arrival(Channel):
             self._turn_away(address, refusal)
             return
         self.deadline = Deadline(self.loop, COMMAND_TIME, self._tick)
-        self._ends = self.deadline.at - COMMAND_TIME + SESSION_TIME
+        self.useful = self.deadline.since
+        self._ends = self.useful + SESSION_TIME
         self.address = address
         if behind_proxy:
             self.state = State.PROXY
@@ -116,14 +125,14 @@ class Arrival(Channel):
             self.service.events.proxy_refused(self.service.listener, logged(self.address), why)
         self.leave()
 
-    def time_out(self) -> None:
+    def time_out(self, reply: Reply = TIMED_OUT) -> None:
         """Nothing can be said to a proxy, or during a handshake."""
         if self.state is State.PROXY:
             self._without_header("no PROXY header in time")
         if self.state in (State.CLOSING, State.HANDSHAKE):
             self.abort()
         else:
-            super().time_out()
+            super().time_out(reply)
 
     # --- TLS
 

@@ -26,8 +26,12 @@ PENDING_LIMIT = 512 * 1024  # octets of content not yet on disk before reading i
 COMMAND_TIME, DATA_TIME = 300.0, 180.0  # seconds without a byte (RFC 5321 4.5.3.2)
 CLOSING_TIME, SESSION_TIME = 30.0, 86400.0  # seconds for the last reply to leave; for a session in all
 RATE_WINDOW, RATE_OCTETS = 300.0, 30_000  # in DATA: at least so many octets in so many seconds
+# Where places are short (admission.py):
+PRESSED_TIME = 10.0  # seconds without an octet, and for the rate in DATA
+PRESSED_AGE = 60.0  # seconds without a message that was accepted
 
 TIMED_OUT = Reply(421, "4.4.2", "time-out, closing")
+GIVING_WAY = Reply(421, "4.7.0", "too many sessions, this one has to give way")
 CLOSING = Reply(421, *SHUTTING_DOWN)
 
 
@@ -52,7 +56,8 @@ class Channel(SMTP):
     buffer."""
 
     transport: asyncio.Transport | None
-    deadline: Deadline  # made when the session is counted, as is _ends (loop time)
+    deadline: Deadline  # made when the session is counted, as are these (loop time)
+    useful: float  # when it began, or had a message accepted
     _ends: float
 
     def __init__(  # not super().__init__: see template
@@ -211,6 +216,8 @@ class Channel(SMTP):
 
     def _tick(self) -> None:
         """Every some seconds: has the client's time run out? Time that we take ourselves does not count."""
+        if self.admission.crowded and self.give_way(False):
+            return
         if self.state is State.CLOSING or self.choked:
             if self.deadline.passed:
                 self.abort()
@@ -226,8 +233,38 @@ class Channel(SMTP):
         self._window = (self.loop.time(), self._octets)
         return self._octets - octets < RATE_OCTETS
 
-    def time_out(self) -> None:
+    def time_out(self, reply: Reply = TIMED_OUT) -> None:
         if self.task is not None:
             self.task.cancel()
-        self.say_last(TIMED_OUT)
+        self.say_last(reply)
         self.flush()
+
+    # --- where places are short
+
+    def give_way(self, at_once: bool) -> bool:
+        """Ends, and says True, unless something is under way that is worth a place. at_once: however young
+        the session is, if it is not handing over a message."""
+        if not (self._is_idle() or (at_once and self.state not in (State.DATA, State.BUSY))):
+            return False
+        self.service.events.session_gave_way(self.service.listener, self.client)
+        self.stopping = True  # nor is anybody's goodbye waited for
+        if self.choked:
+            self.abort()
+        else:
+            self.time_out(GIVING_WAY)
+        return True
+
+    def _is_idle(self) -> bool:
+        """Nothing to speak of was done for some time; time that we take ourselves does not count."""
+        now, state = self.loop.time(), self.state
+        if state is State.BUSY:
+            return self.task is not None and now - self.useful >= PRESSED_AGE
+        if self.held and not self.choked:
+            return False
+        if now - self.deadline.since >= PRESSED_TIME:
+            return True
+        if state is not State.DATA:
+            return now - self.useful >= PRESSED_AGE
+        began, octets = self._window
+        wanted = RATE_OCTETS / RATE_WINDOW * (now - began)
+        return now - began >= PRESSED_TIME and self._octets - octets < wanted

@@ -13,19 +13,21 @@ TICK = 15.0  # seconds
 
 
 class Deadline:
-    """Calls `tick` every TICK seconds until cancelled; `at` (loop time) and `passed` say how it stands."""
+    """Calls `tick` every TICK seconds until cancelled; `at` (loop time) and `passed` say how it stands,
+    `since` when it was put off last."""
 
-    __slots__ = ("_handle", "_loop", "_tick", "at")
+    __slots__ = ("_handle", "_loop", "_tick", "at", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, tick: Callable[[], None]) -> None:
         self._loop = loop
         self._tick = tick
-        self.at = loop.time() + seconds
+        self.put(seconds)
         self._handle = loop.call_later(TICK, self._wake)
 
     def put(self, seconds: float) -> None:
         """The deadline is that many seconds from now."""
-        self.at = self._loop.time() + seconds
+        self.since = self._loop.time()
+        self.at = self.since + seconds
 
     @property
     def passed(self) -> bool:

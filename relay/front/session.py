@@ -26,7 +26,7 @@ from relay.front import replies
 from relay.front.admission import Admission
 from relay.front.arrival import Arrival
 from relay.front.auth import AUTH_LINE_LIMIT, Exchange, go_on
-from relay.front.channel import CLOSING, COMMAND_TIME, Channel, State
+from relay.front.channel import CLOSING, COMMAND_TIME, TIMED_OUT, Channel, State
 from relay.front.commands import COMMANDS, STAGES
 from relay.front.intake import Intake
 from relay.front.mail import Caller, Mail, caller
@@ -280,6 +280,8 @@ class Session(Arrival):
                 service.events.normalized(self.client)
             service.events.received(mail.name, envelope, content.size, len(mail.seen))
             self._errors = 0
+            self.useful = self.loop.time()
+            self.admission.vouch(self.address)
             reply = f"250 2.0.0 queued as {mail.name}\r\n".encode()
         else:
             content.discard()
@@ -323,10 +325,10 @@ class Session(Arrival):
         elif isinstance(error, Exception):
             self._resume(verb, self._failure(verb, error))
 
-    def time_out(self) -> None:
+    def time_out(self, reply: Reply = TIMED_OUT) -> None:
         if self.state is State.DATA:
             self._rejected("data", Refused(421, "4.4.2", "time-out", "timeout"), "")
-        super().time_out()
+        super().time_out(reply)
 
 
 def _queue_refusal(error: QueueError) -> Refused:

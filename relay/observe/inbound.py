@@ -47,6 +47,12 @@ class FrontEvents(Recorder):
             INFO, "smtpd", "disconnect", f"disconnect from {client}", client=client, listener=listener
         )
 
+    def session_gave_way(self, listener: str, client: str) -> None:
+        """A session that did nothing was ended, because places are short. client: "" before it was let in."""
+        self.metrics.gave_way.inc()
+        text = f"ended the session of {client or 'a proxy'}: places are short"
+        self.log.write(INFO, "smtpd", "gave_way", text, client=client, listener=listener)
+
     def command(self, verb: str, code: int) -> None:
         """verb: a known SMTP verb in capitals or "other". Hot: once per command."""
         values = self.metrics.commands.values

@@ -94,6 +94,9 @@ class Metrics:
             ("listener", "result"),
             (),
         )
+        self.gave_way = Counter(
+            "relay_smtp_sessions_gave_way", "Sessions that did nothing, ended because places were short"
+        )
         self.commands = Counter(
             "relay_smtp_commands", "SMTP commands by the class of our reply", ("verb", "code_class"),
             product(labels.VERBS, ("2", "3", "4", "5")),

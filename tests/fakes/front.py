@@ -38,7 +38,7 @@ class RecordingEvents(Events):
         self.secured: list[tuple[str, str]] = []  # policy; TLS version, or why it failed
         self.unproxied: list[str] = []
         self.clients: list[str] = []
-        self.opened = self.closed = self.mended = 0
+        self.opened = self.closed = self.mended = self.gave_way = 0
 
     def session_opened(self, listener: str, client: str) -> None:
         self.opened += 1
@@ -46,6 +46,9 @@ class RecordingEvents(Events):
 
     def session_refused(self, listener: str, client: str, reason: str) -> None:
         self.refusals.append(reason)
+
+    def session_gave_way(self, listener: str, client: str) -> None:
+        self.gave_way += 1
 
     def session_closed(self, listener: str, client: str) -> None:
         self.closed += 1

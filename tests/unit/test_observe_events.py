@@ -73,6 +73,8 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.session_refused(LISTENER, CLIENT, "sessions"),
      f'relay_smtp_connections_total{{listener="{LISTENER}",result="sessions"}}', 1,
      f"smtpd: warning: refused connection from {CLIENT}: sessions"),
+    (lambda e: e.session_gave_way(LISTENER, CLIENT), "relay_smtp_sessions_gave_way_total", 1,
+     f"smtpd: ended the session of {CLIENT}: places are short"),
     (lambda e: e.proxy_refused(LISTENER, CLIENT, "missing"),
      f'relay_smtp_connections_total{{listener="{LISTENER}",result="proxy"}}', 1,
      f"smtpd: warning: refused connection from {CLIENT}: PROXY header: missing"),
