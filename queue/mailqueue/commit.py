@@ -188,7 +188,7 @@ class GroupCommit:
     def _next(self) -> None:
         """The thread is free: checkpoint when it is time, else go on writing."""
         limit = min(_TIGHT_LOG, self._checkpoint_bytes) if self._room.is_tight else self._checkpoint_bytes
-        if self._database.log.size() > limit:
+        if self._seen(lambda: self._database.log.size() > limit):
             self._checkpoint(vacuum=False)
         elif self._has_work():
             self.kick()
@@ -254,6 +254,15 @@ class GroupCommit:
         for job in jobs:
             self.tell(job.fail, refusal)
         self._tell_idle()
+
+    def _seen(self, look: Callable[[], bool]) -> bool:
+        """The answer of a look at the disk. One that fails is as final as a write that fails."""
+        try:
+            return look()
+        except (OSError, sqlite3.Error) as error:
+            self._observer.spool_error("read", error)
+            self.fail(error)
+            return False
 
     def fail(self, error: Exception) -> None:
         """For good. Everybody who waits is told; what is on the disk is for the next process to find out."""
@@ -324,5 +333,7 @@ class GroupCommit:
             return
         if self._busy or self._loop.time() - self._last_write < _QUIET:
             self._arm_quiet_timer()
-        elif self._database.log.size() > _QUIET_LOG or self._database.free_bytes() > _FREE_KEPT:
+        elif self._seen(
+            lambda: self._database.log.size() > _QUIET_LOG or self._database.free_bytes() > _FREE_KEPT
+        ):
             self._checkpoint(vacuum=True)

@@ -34,7 +34,7 @@ class Room:
         self._ballast_size = options.ballast
         self._monotonic = monotonic
         self._drained = False  # a write met a full disk: refuse until the ballast is back
-        self._seen = self._look()
+        self._seen = self._measure()
         self._seen_at = monotonic()
 
     def look(self) -> Space:
@@ -60,13 +60,19 @@ class Room:
     def give_up_ballast(self) -> bool:
         """A write met a full disk. True when there was a ballast, so that trying again makes sense now."""
         self._drained = True
-        had = durable.remove(self._ballast)
+        try:
+            had = durable.remove(self._ballast)
+        except OSError:  # a sick disk: what is tried next fails, and tells
+            had = False
         self._seen = self._look()
         return had
 
     def restore_ballast(self) -> None:
         """Make the ballast if it is missing; as long as it cannot be made, messages are refused."""
-        self._drained = not self._ballast.exists() and not self._make_ballast()
+        try:
+            self._drained = not self._ballast.exists() and not self._make_ballast()
+        except OSError:
+            self._drained = True
         self._seen = self._look()
 
     def _make_ballast(self) -> bool:
@@ -75,13 +81,17 @@ class Room:
         # Not as soon as a ballast just given up would fit again: what it made room for must happen first.
         if self._look().free_bytes < self._ballast_size + max(self._reserve, self._ballast_size):
             return False
-        try:
-            durable.reserve(self._ballast, self._ballast_size)
-        except OSError:
-            return False
+        durable.reserve(self._ballast, self._ballast_size)
         return True
 
     def _look(self) -> Space:
+        """A disk that does not say what is free is sick, not full: the write that follows tells."""
+        try:
+            return self._measure()
+        except OSError:
+            return self._seen
+
+    def _measure(self) -> Space:
         found = os.statvfs(self._spool)
         free = found.f_bavail * found.f_frsize
         inodes = found.f_favail if found.f_files else _FEWEST_INODES  # some file systems do not count them
@@ -102,8 +112,8 @@ class Room:
 
     def _probe_is_full(self) -> bool:
         path = self._spool / "probe"
-        durable.remove(path)
         try:
+            durable.remove(path)
             descriptor = durable.create(path)
             try:
                 durable.write_all(descriptor, _PROBE)

@@ -54,6 +54,7 @@ class Load:
         self._lock = threading.Lock()
         self._recent: list[str] = []  # queue ids that an operator may name
         self._stopping = threading.Event()
+        self._turns = [threading.Lock() for _ in range(clients + 1)]  # of each thread, held while it acts
         self._threads = [
             threading.Thread(target=self._guarded, args=(self._client, number), daemon=True)
             for number in range(clients)
@@ -66,6 +67,15 @@ class Load:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def rest(self) -> None:
+        """Returns when nobody waits for an answer; nobody asks for anything until resume()."""
+        for turn in self._turns:
+            assert turn.acquire(timeout=60)
+
+    def resume(self) -> None:
+        for turn in self._turns:
+            turn.release()
 
     def stop(self) -> None:
         """Returns when every client knows the fate of its last letter, or never will."""
@@ -96,7 +106,8 @@ class Load:
                     if self._stopping.wait(rng.random() * 2 * self._pause):
                         break
                     count += 1
-                    self.send(client, self._make(f"{number}x{count}", rng))
+                    with self._turns[number]:
+                        self.send(client, self._make(f"{number}x{count}", rng))
             except Gone:
                 pass  # the letter in hand has no answer: so it stands in the log
             finally:
@@ -130,15 +141,19 @@ class Load:
 
     def _operator(self, number: int, rng: random.Random) -> None:
         while not self._stopping.wait(rng.random() * 0.2):
-            with self._lock:
-                names = rng.sample(self._recent, min(MEANT, len(self._recent)))
-            action = rng.choice(ACTIONS)
-            if action == "drop":
-                self._drop(rng)
-            elif action == "release":
-                operate(self._spool, {"command": action, "states": ["hold"]})
-            elif names:
-                operate(self._spool, {"command": action, "ids": names})
+            with self._turns[number]:
+                self._act(rng)
+
+    def _act(self, rng: random.Random) -> None:
+        with self._lock:
+            names = rng.sample(self._recent, min(MEANT, len(self._recent)))
+        action = rng.choice(ACTIONS)
+        if action == "drop":
+            self._drop(rng)
+        elif action == "release":
+            operate(self._spool, {"command": action, "states": ["hold"]})
+        elif names:
+            operate(self._spool, {"command": action, "ids": names})
 
     def _drop(self, rng: random.Random) -> None:
         """One of what is on hold. What is about to be removed is written down before it is asked for."""

@@ -32,6 +32,16 @@ class NextHop(RecordingSink):
         self._slow = slow
         self._put_off: set[str] = set()
 
+    def turn_away(self) -> None:
+        """From now on it takes nothing. What is under way is finished: no dot is left without a reply."""
+        for stage in ("CONNECT", "MAIL"):
+            self.answers[stage] = "421 4.3.2 not now"
+
+    def welcome(self) -> None:
+        """As before turn_away()."""
+        for stage in ("CONNECT", "MAIL"):
+            self.answers.pop(stage, None)
+
     def answer(self, key: str, default: str) -> str:
         """Told answers come first; then what the address asks for."""
         if key in self.answers:

@@ -217,13 +217,75 @@ async def until(happened: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
+async def test_a_log_that_cannot_be_looked_at_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that dies between a sync and the next look at the log: whoever waits is told, and on_failed."""
+    began, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def sync(_: object) -> None:
+        began.release()
+        go.acquire()
+
+    seen = Recorder()
+    async with opened(tmp_path / "spool", observer=seen) as queue:
+        failed: list[BaseException] = []
+        queue.on_failed = failed.append
+        monkeypatch.setattr(durable, "sync_log", sync)
+        first = asyncio.ensure_future(queue.accept(message()))
+        await asyncio.to_thread(began.acquire)
+        second = asyncio.ensure_future(queue.accept(message()))
+        await asyncio.sleep(0)
+        sick = BadDisk(errno.EIO)
+        monkeypatch.setattr(queue._database.log, "size", lambda: sick.sync(None))
+        go.release()
+        assert await first
+        with pytest.raises(QueueFailed):
+            await second
+        assert ([operation for operation, _ in seen.errors], len(failed)) == (["read"], 1)
+
+
+async def test_the_look_in_quiet_times_is_as_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path / "spool") as queue:
+        failed: list[BaseException] = []
+        queue.on_failed = failed.append
+        await queue.accept(message())
+        sick = BadDisk(errno.EIO)
+        monkeypatch.setattr(queue._database.log, "size", lambda: sick.sync(None))
+        monkeypatch.setattr(queue._commit, "_last_write", -1e9)
+        queue._commit._quiet()
+        assert (sick.tries, len(failed)) == (1, 1)
+
+
+async def test_a_disk_that_does_not_say_what_is_free_is_not_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was free before stands, and a lost ballast is no exception; the next write tells."""
+    spool = tmp_path / "spool"
+    async with opened(spool, Options(reserve=0, ballast=4096)) as queue:
+        room = queue._parts.room
+        before = room.look()
+        monkeypatch.setattr("mailqueue.space._LOOK_EVERY", 0.0)
+        monkeypatch.setattr(room, "_spool", spool / "format" / "nothing")
+        assert room.look() == before
+        monkeypatch.setattr(room, "_ballast", spool / "format" / "ballast")
+        assert not room.give_up_ballast()
+        assert not room.is_full_error(sqlite3_error(sqlite3.SQLITE_IOERR))
+        room.restore_ballast()
+        assert room.look().free_bytes == before.free_bytes
+
+
+def sqlite3_error(number: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("refused")
+    error.sqlite_errorcode = number
+    return error
+
+
 def refusing(number: int) -> Callable[..., Transaction]:
     """A Writer.write that SQLite refuses with this code."""
 
     def write(*_: object, **__: object) -> Transaction:
-        error = sqlite3.OperationalError("refused")
-        error.sqlite_errorcode = number
-        raise error
+        raise sqlite3_error(number)
 
     return write
 
