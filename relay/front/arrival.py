@@ -211,6 +211,8 @@ class Arrival(Channel):
             service.events.bug("front.tls", error)
         if not self.stopping:
             service.events.tls_failed(service.listener, self.client, service.tls, reason(error))
+        if error is not None:  # its frames hold it, and the buffers of TLS: a circle of some 200 KB
+            error.__traceback__ = None
         if self.below is not None:
             self.below.abort()
         self.connection_lost(None)

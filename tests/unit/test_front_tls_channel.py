@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Iterator
 
@@ -288,3 +289,36 @@ def test_many_at_once(run: Run) -> None:
             assert [reply[:3] for reply in replies] == ["250"] * 100
 
     run(scenario())
+
+
+@pytest.mark.parametrize("way", ["QUIT", "garbage", "nothing", "time-out"])
+def test_buffers_are_given_back_at_the_end(run: Run, way: str) -> None:
+    """Promise 8: those of TLS are large; they do not wait until garbage is collected."""
+
+    async def scenario() -> None:
+        async with secure_front("implicit", handshake_time=0.1 if way == "time-out" else 60.0) as front:
+            client = await front.client()
+            await until(lambda: alive() == 1)
+            if way == "QUIT":
+                await client.handshake()
+                await client.reply()
+                await client.say("QUIT")
+            elif way == "garbage":
+                client.send(b"EHLO client.example\r\n")
+            elif way == "nothing":
+                client.writer.write_eof()
+            await client.closed()
+            await until(lambda: front.events.closed and front.events.secured)
+            await until(lambda: alive() == 0)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(scenario())
+    finally:
+        gc.enable()
+
+
+def alive() -> int:
+    """How many connections have the buffers of TLS, on either loop."""
+    return sum(type(each).__name__ == "SSLProtocol" for each in gc.get_objects())
