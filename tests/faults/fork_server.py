@@ -86,6 +86,7 @@ class ForkServer:
         self._process.stdin.flush()
         while True:
             if pid := self._read(60.0).get("forked"):
+                self.ended.pop(pid, None)  # of one that had this number before
                 return Forked(self, pid)
 
     def listen(self, seconds: float) -> None:

@@ -30,7 +30,7 @@ class Lying:
 
 def lying(spool: Path) -> list[Lying]:
     """sqlite3.DatabaseError: it was being written just now."""
-    with tempfile.TemporaryDirectory(dir=spool.parent) as directory:
+    with tempfile.TemporaryDirectory() as directory:  # not on the disk that may be full
         copy = Path(directory) / "queue.db"
         for suffix in ("", "-wal"):
             source = spool / f"queue.db{suffix}"
