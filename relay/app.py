@@ -32,6 +32,7 @@ from relay.delivery.oauth import Tokens
 from relay.delivery.oauth_endpoint import fetch
 from relay.delivery.opening import Opening, open_connection
 from relay.delivery.reports import Reports
+from relay.delivery.retry import longest_wait
 from relay.delivery.scheduler import Scheduler
 from relay.delivery.secret import Secrets
 from relay.front.admission import Admission
@@ -121,7 +122,12 @@ class App:
             self._listeners.append(made)
 
     def _options(self) -> Options:
-        return Options(reserve=self.config.limits.spool_reserve, recovery_pause=self.config.retry.after_crash)
+        retry = self.config.retry
+        return Options(
+            reserve=self.config.limits.spool_reserve,
+            recovery_pause=retry.after_crash,
+            longest_wait=longest_wait(retry),
+        )
 
     def _routing(self, config: Config) -> tuple[RouteTable, Resolver]:
         return RouteTable(config), Resolver.of(config, self.events)
@@ -226,6 +232,7 @@ class App:
         self.config, self.table, self.resolver = kept, table, resolver
         self.events.metrics.configure(route_names(config), [item.address for item in self.config.listeners])
         self.events.log.configure(style=config.log.format, level=config.log.level)
+        self.queue.trust(longest_wait(self.config.retry))
         self.scheduler.reload(self.config, self.table, self.resolver)
         self._admission.sessions = config.limits.sessions
         self._admission.sessions_per_client = config.limits.sessions_per_client

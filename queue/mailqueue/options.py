@@ -18,6 +18,9 @@ class Options:
     checkpoint_bytes: int = 64 * MIB  # the write-ahead log is folded into the database when it is longer
     recovery_pause: float = 60.0  # what was in flight at a crash waits this long
     crash_limit: int = 3  # what was in flight at so many crashes is held
+    longest_wait: float = (
+        7 * 86400.0
+    )  # a stored time further ahead came from a clock that lied: it counts as now
     memory: int = 32 * MIB  # content of leased fresh mail that is kept in memory until it is settled
 
     def __post_init__(self) -> None:

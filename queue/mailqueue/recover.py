@@ -19,6 +19,7 @@ from mailqueue.database import Database, is_damage
 from mailqueue.errors import SpoolFormat, SpoolUnusable
 from mailqueue.options import Options
 from mailqueue.repair import recount, repair
+from mailqueue.rows import milliseconds
 from mailqueue.schedule import Schedule, head
 from mailqueue.schema import NEVER, VERSION, connect_writer, create_tables, version
 from mailqueue.space import FULL_ERRNOS, Room
@@ -65,6 +66,7 @@ class Opening:
         self._options = options
         self._room = room
         self._now = now
+        self._far = milliseconds(options.longest_wait)
         self._path = spool / "queue.db"
         self.found = Recovery()
 
@@ -155,7 +157,7 @@ class Opening:
     def _take_back_leases(self, db: sqlite3.Connection) -> None:
         """What was in flight waits for the pause, or is held; claimed lanes go back to the schedule."""
         now = int(self._now() * 1000)
-        tx = Transaction(db, now, lambda lane: False, 0)
+        tx = Transaction(db, now, self._far, lambda lane: False, 0)
         query = "SELECT id, lane, size, crashes FROM entry INDEXED BY entry_state WHERE state=0"
         due = now + int(self._options.recovery_pause * 1000)
         held = 0
@@ -166,7 +168,7 @@ class Opening:
             rows.append((state, due, crashes + 1, number))
             tx.count(lane, state, size, due)
         db.executemany("UPDATE entry SET state=?, due=?, crashes=? WHERE id=?", rows)
-        Schedule().write(tx)
+        Schedule(self._far).write(tx)
         Totals(db).write(db, tx.lanes.values())
         self._reschedule(db, now)
         told = Told(db)
@@ -176,7 +178,7 @@ class Opening:
     def _reschedule(self, db: sqlite3.Connection, now: int) -> None:
         lanes = db.execute("SELECT name FROM lane WHERE next IS NULL").fetchall()
         for (lane,) in lanes:
-            earliest = head(db, lane, now)
+            earliest = head(db, lane, now, self._far)
             following = NEVER if earliest is None else earliest
             db.execute("UPDATE lane SET next=?, not_before=0 WHERE name=?", (following, lane))
         db.execute("UPDATE lane SET next=min(next, ?) WHERE not_before>0 AND next<?", (now, NEVER))

@@ -10,8 +10,6 @@ from zlib import crc32
 from mailqueue.entry import Entry, Recipient
 from mailqueue.schema import ENTRIES_BITS
 
-FAR = 7 * 86_400_000  # ms; a stored time further ahead than this came from a clock that lied
-
 _quote: Callable[[str], str] = json.encoder.encode_basestring
 _decode = json.JSONDecoder().decode
 
@@ -62,9 +60,9 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def clamp(due: int, now: int) -> int:
-    """A stored time as it may be believed, both in milliseconds."""
-    return due if due <= now + FAR else now
+def clamp(due: int, now: int, far: int) -> int:
+    """A stored time as it may be believed, all in milliseconds. far: nobody waits longer than this."""
+    return due if due <= now + far else now
 
 
 def lease(row: EntryRow) -> Entry:

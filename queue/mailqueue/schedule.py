@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mailqueue.rows import FAR, clamp
+from mailqueue.rows import clamp
 from mailqueue.schema import NEVER
 from mailqueue.transaction import Transaction
 
@@ -42,8 +42,9 @@ _NEXT = "SELECT name, next FROM lane WHERE next<? ORDER BY next LIMIT ?"
 _NEXT_FAR = "SELECT name FROM lane WHERE next>? AND next<? LIMIT ?"
 
 
-def head(db: sqlite3.Connection, lane: str, now: int) -> int | None:
-    """The earliest due of what waits in a lane, ms; a due that a lying clock put far ahead counts as now."""
+def head(db: sqlite3.Connection, lane: str, now: int, far: int) -> int | None:
+    """The earliest due of what waits in a lane, ms; a due that a lying clock put further ahead than `far`
+    counts as now."""
     earliest = None
     for state in (1, 2):
         row: tuple[int] | None = db.execute(_HEAD[state], (lane,)).fetchone()
@@ -52,15 +53,16 @@ def head(db: sqlite3.Connection, lane: str, now: int) -> int | None:
     if earliest is None or earliest <= now:
         return earliest
     for state in (1, 2):
-        if db.execute(_TAIL[state], (lane, now + FAR)).fetchone():
+        if db.execute(_TAIL[state], (lane, now + far)).fetchone():
             return now
     return earliest
 
 
 class Schedule:
-    """All times in ms of the wall clock."""
+    """All times in ms of the wall clock. far: what is due later than so much from now is due now."""
 
-    def __init__(self) -> None:
+    def __init__(self, far: int) -> None:
+        self.far = far
         self._claimed: set[str] = set()
         self._unwritten: set[str] = set()  # claimed, and the row may still say when to offer it
         self._unclaimed: dict[str, int] = {}  # given back with this not_before, row not yet written
@@ -88,7 +90,7 @@ class Schedule:
         self._told = None  # what was said about the next lane may be about one of these
         limit = n + self._changing
         rows = db.execute(_OFFERED, (now, limit)).fetchall()
-        rows += db.execute(_OFFERED_FAR, (now + FAR, NEVER, limit)).fetchall()
+        rows += db.execute(_OFFERED_FAR, (now + self.far, NEVER, limit)).fetchall()
         lanes = [lane for (lane,) in rows if self._is_offered(lane)][:n]
         for lane in lanes:
             self.claim_lane(lane)
@@ -101,7 +103,7 @@ class Schedule:
         self._claimed.remove(lane)
         self._unwritten.discard(lane)
         self._coming.pop(lane, None)
-        self._unclaimed[lane] = clamp(not_before, now)
+        self._unclaimed[lane] = clamp(not_before, now, self.far)
         return True
 
     def expect(self, lane: str, due: int) -> None:
@@ -110,11 +112,11 @@ class Schedule:
             self._coming[lane] = min(due, self._coming.get(lane, NEVER))
 
     def next_due(self, db: sqlite3.Connection, lane: str, now: int) -> int | None:
-        found = head(db, lane, now)
+        found = head(db, lane, now, self.far)
         coming = self._coming.get(lane)
         if coming is None:
             return found
-        return clamp(coming, now) if found is None else min(found, clamp(coming, now))
+        return clamp(coming, now, self.far) if found is None else min(found, clamp(coming, now, self.far))
 
     def next_wake(self, db: sqlite3.Connection, now: int) -> int | None:
         """When the first of the lanes on the schedule is to be offered."""
@@ -126,7 +128,7 @@ class Schedule:
         rows = db.execute(_NEXT, (NEVER, limit)).fetchall()
         earliest: int | None = next((due for lane, due in rows if self._is_offered(lane)), None)
         if earliest is not None and earliest > now:
-            rows = db.execute(_NEXT_FAR, (now + FAR, NEVER, limit)).fetchall()
+            rows = db.execute(_NEXT_FAR, (now + self.far, NEVER, limit)).fetchall()
             if any(self._is_offered(lane) for (lane,) in rows):
                 return now
         return earliest
@@ -174,7 +176,7 @@ class Schedule:
         tx.db.execute(_SET_NEXT, (following, not_before if not_before > tx.now else 0, lane))
 
     def _head_or_never(self, tx: Transaction, lane: str) -> int:
-        earliest = head(tx.db, lane, tx.now)
+        earliest = head(tx.db, lane, tx.now, self.far)
         return NEVER if earliest is None else earliest
 
     def committed(self, tx: Transaction, everything: bool) -> bool:

@@ -145,11 +145,13 @@ class Queue(Desk):
 
     # --- out
 
-    def take(self, lane: str, n: int, older_than: float = 0.0) -> asyncio.Future[list[Entry]]:
+    def take(
+        self, lane: str, n: int, older_than: float = 0.0, from_future: bool = False
+    ) -> asyncio.Future[list[Entry]]:
         """Lease up to n due entries of a claimed lane, fresh mail and backlog in turns.
 
-        older_than (wall clock): instead of what is due, what was accepted before then. Meta and content:
-        load().
+        older_than (wall clock): instead of what is due, what was accepted before then; from_future: and what
+        was accepted a minute or more after now, by a clock that was wrong. Meta and content: load().
         """
         future: asyncio.Future[list[Entry]] = self._parts.loop.create_future()
         backlog_first = lane in self._backlog_first
@@ -158,7 +160,8 @@ class Queue(Desk):
         elif self._schedule.is_claimed(lane):
             self._backlog_first.add(lane)
         before = int(older_than * 1e6)
-        self._add(Take(lane, n, before, backlog_first, future, self._give_back, self._observer.quarantined))
+        give_back, tell = self._give_back, self._observer.quarantined
+        self._add(Take(lane, n, before, from_future, backlog_first, future, give_back, tell))
         return future
 
     def _give_back(self, entry: Entry) -> None:
@@ -237,6 +240,10 @@ class Queue(Desk):
         self._backlog_first.discard(lane)
         if self._schedule.unclaim(lane, milliseconds(not_before), milliseconds(self._now())):
             self._commit.kick()
+
+    def trust(self, longest_wait: float) -> None:
+        """From now on a stored time is believed up to so many seconds ahead (Options.longest_wait)."""
+        self._schedule.far = milliseconds(longest_wait)
 
     def next_due(self, lane: str) -> float | None:
         """The earliest due of what waits in a lane, settles that are not yet written included."""

@@ -23,6 +23,7 @@ from mailqueue.options import Options
 from mailqueue.orphans import Sweep, sweep
 from mailqueue.reader import Reader
 from mailqueue.recover import Opening, Recovery, check_format, explain
+from mailqueue.rows import milliseconds
 from mailqueue.space import Room
 from mailqueue.store import Store
 from mailqueue.told import Tell
@@ -189,7 +190,14 @@ def start(
     loop = asyncio.get_running_loop()
     observer = ShieldedObserver(observer, loop.call_exception_handler)
     ids = Ids(owned.found.last, now)
-    writer = Writer(owned.database, hooks, ids, Leases(options.memory), lambda: int(now() * 1000))
+    writer = Writer(
+        owned.database,
+        hooks,
+        ids,
+        Leases(options.memory),
+        lambda: int(now() * 1000),
+        milliseconds(options.longest_wait),
+    )
     path = owned.database.path
     store = Store(owned.spool / "content", options.inline_limit, ids.new, observer, lambda e: commit.fail(e))
     commit = GroupCommit(owned.database, writer, owned.room, hooks, observer, options, store.remove)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mailqueue.entry import Entry
 from mailqueue.quarantine import Quarantine
-from mailqueue.rows import ENTRY_COLUMNS, FAR, EntryRow, entry_is_sound, lease, message_of
+from mailqueue.rows import ENTRY_COLUMNS, EntryRow, entry_is_sound, lease, message_of
 from mailqueue.schema import ENTRIES_BITS
 from mailqueue.transaction import Transaction
 
@@ -22,14 +22,16 @@ _TAKE_OLD = {
     f" WHERE lane=? AND state={state} AND id<? ORDER BY id LIMIT ?"
     for state in (1, 2)
 }
+_TAKE_FUTURE = {state: text.replace("id<?", "id>?") for state, text in _TAKE_OLD.items()}
 _LEASE = "UPDATE entry SET state=0 WHERE id=?"
+_IDS_AHEAD = 60 * 1_000_000  # µs; ids are a second ahead after a crash, and clocks are set back a little
 
 
 class Take:
     """Lease up to n due entries of a lane, fresh ones and backlog in turns.
 
     backlog_first: whose turn it is. older_than: a message id; then not what is due but what was accepted
-    before.
+    before. from_future: with older_than, also what bears a later time than now: its age is not known.
     """
 
     refusable = False
@@ -40,6 +42,7 @@ class Take:
         lane: str,
         n: int,
         older_than: int,
+        from_future: bool,
         backlog_first: bool,
         future: asyncio.Future[list[Entry]],
         give_back: Callable[[Entry], None],
@@ -48,6 +51,7 @@ class Take:
         self._lane = lane
         self._n = n
         self._older_than = older_than
+        self._from_future = from_future
         self._backlog_first = backlog_first
         self._future = future
         self._give_back = give_back
@@ -73,19 +77,27 @@ class Take:
 
     def _choose(self, tx: Transaction) -> list[EntryRow]:
         if self._older_than:
-            limit = self._older_than << ENTRIES_BITS
-            kinds = [tx.db.execute(_TAKE_OLD[s], (self._lane, limit, self._n)).fetchall() for s in (1, 2)]
+            kinds = [self._old(tx, state) for state in (1, 2)]
         else:
             kinds = [self._due(tx, state) for state in (1, 2)]
         if self._backlog_first:
             kinds.reverse()
         return in_turns(kinds[0], kinds[1], self._n)
 
+    def _old(self, tx: Transaction, state: int) -> list[EntryRow]:
+        rows: list[EntryRow] = tx.db.execute(
+            _TAKE_OLD[state], (self._lane, self._older_than << ENTRIES_BITS, self._n)
+        ).fetchall()
+        if self._from_future and len(rows) < self._n:
+            now = (tx.now * 1000 + _IDS_AHEAD) << ENTRIES_BITS
+            rows += tx.db.execute(_TAKE_FUTURE[state], (self._lane, now, self._n - len(rows))).fetchall()
+        return rows
+
     def _due(self, tx: Transaction, state: int) -> list[EntryRow]:
         rows: list[EntryRow] = tx.db.execute(_TAKE_DUE[state], (self._lane, tx.now, self._n)).fetchall()
         if len(rows) < self._n:  # what a lying clock put far ahead is due as well
             rows += tx.db.execute(
-                _TAKE_FAR[state], (self._lane, tx.now + FAR, self._n - len(rows))
+                _TAKE_FAR[state], (self._lane, tx.now + tx.far, self._n - len(rows))
             ).fetchall()
         return rows
 

@@ -39,11 +39,15 @@ class LaneChange:
 
 
 class Transaction:
-    """now: wall clock in ms. room: octets of content that may be kept in memory with new leases."""
+    """now: wall clock in ms. far: what is due later than so much from now is due now. room: octets of content
+    that may be kept in memory with new leases."""
 
-    def __init__(self, db: sqlite3.Connection, now: int, admit: Callable[[str], bool], room: int) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, now: int, far: int, admit: Callable[[str], bool], room: int
+    ) -> None:
         self.db = db
         self.now = now
+        self.far = far
         self.admit = admit
         self.room = room
         self.messages: list[MessageRow] = []

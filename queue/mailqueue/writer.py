@@ -21,22 +21,22 @@ class Writer:
     """report: gets (what, exception) for the exceptions of hooks."""
 
     def __init__(
-        self, database: Database, hooks: Hooks, ids: Ids, leases: Leases, now: Callable[[], int]
+        self, database: Database, hooks: Hooks, ids: Ids, leases: Leases, now: Callable[[], int], far: int
     ) -> None:
-        """now: wall clock in ms."""
+        """now: wall clock in ms. far: see Schedule."""
         self._database = database
         self._hooks = hooks
         self._ids = ids
         self._now = now
         self.leases = leases
-        self.schedule = Schedule()
+        self.schedule = Schedule(far)
         self.totals = Totals(database.writer)
         self.report: Report = _raise
 
     def write(self, jobs: Sequence[Job], everything: bool) -> Transaction:
         """Write and commit (not yet durable). Any exception: nothing was written, nothing has changed."""
         db = self._database.writer
-        tx = Transaction(db, self._now(), self._admit, self.leases.room)
+        tx = Transaction(db, self._now(), self.schedule.far, self._admit, self.leases.room)
         db.execute("BEGIN IMMEDIATE")
         try:
             for job in jobs:

@@ -56,11 +56,12 @@ def conclude(
     retry: Retry,
     random: float,
     untouched: Sequence[Recipient] = (),
+    unlived: float = 0.0,
 ) -> Conclusion:
     """What an attempt that counts ended as. now: epoch seconds; random: in [0, 1), once for the whole group.
 
     untouched: recipients of the entry that this attempt had nothing to do with (they go another way since a
-    reload): they stay as they are.
+    reload): they stay as they are. unlived: seconds since the acceptance that never passed (age.py).
     """
     conclusion = Conclusion(list(results))
     deferred: list[tuple[Recipient, Deferred]] = []
@@ -74,7 +75,7 @@ def conclude(
             case Deferred():
                 deferred.append((recipient, outcome))
     conclusion.ambiguous = sorted({outcome.host for _, outcome in deferred if outcome.ambiguous})
-    if deferred and expired(now - entry.accepted, entry.attempts + 1, retry):
+    if deferred and expired(now - entry.accepted - unlived, entry.attempts + 1, retry):
         _expire(conclusion, deferred)
     elif deferred:
         _defer(conclusion, entry, deferred, now, retry, random)

@@ -32,8 +32,8 @@ _TAKE_AGAIN = 5.0  # seconds after a take that failed
 
 
 class Lane:
-    """takes: entries may be taken and sent. more: something on disk can be taken. due_at: epoch seconds when
-    the next of what waits on disk is due, 0.0 unknown or none. promised: entries admitted and not yet
+    """takes: entries may be taken and sent. more: something on disk can be taken. due_at: monotonic seconds,
+    when the next of what waits on disk is due, 0.0 unknown or none. promised: entries admitted and not yet
     leased; taking: entries asked for. slowed: monotonic seconds since when the rate holds something back,
     0.0: it does not."""
 
@@ -112,11 +112,13 @@ class Lane:
             self.pump()
 
     def due_again(self, due: float) -> None:
-        """An entry of this lane waits on disk until `due` (epoch seconds). Said to a lane that was suspended
-        or dropped meanwhile, it is meant for the one that has its name now."""
+        """An entry of this lane waits on disk until `due` (epoch seconds): waited for by the monotonic clock,
+        since the other may be set back by years. Said to a lane that was suspended or dropped meanwhile, it
+        is meant for the one that has its name now."""
         lane = self.tools.lanes.get(self.name, self)
-        if not lane.due_at or due < lane.due_at:
-            lane.due_at = due
+        at = self.tools.clock.monotonic() + due - self.tools.clock.time()
+        if not lane.due_at or at < lane.due_at:
+            lane.due_at = at
 
     # --- the heart
 
@@ -330,10 +332,10 @@ class Lane:
 
     # --- the sweep, reload, the end
 
-    def sweep(self, now: float, wall: float) -> None:
-        """Every half second or so. now: monotonic; wall: epoch seconds."""
+    def sweep(self, now: float) -> None:
+        """Every half second or so. now: monotonic seconds."""
         self.carrier.watch(now)
-        if self.due_at and self.due_at <= wall:
+        if self.due_at and self.due_at <= now:
             self.due_at = 0.0
             self.more = True
         if self.throttle is not None:

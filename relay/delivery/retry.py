@@ -14,6 +14,10 @@ from relay.config.model import Retry
 
 AMBIGUOUS_WAIT = 600.0  # seconds: the peer may have the message, give it time to finish or to forget
 HINT_LEAST, HINT_MOST = 30.0, 3600.0  # seconds: how far a "try again in ..." of a peer is believed
+LONGEST_FAULT = 3600.0  # seconds: no wait for a next hop at fault is longer
+CLOCKS_DIFFER = (
+    60.0  # seconds: an acceptance further ahead than this bears the time of a clock that was wrong
+)
 _MOST_STEPS = 10_000  # bounds the search for the step where a slowly growing schedule reaches its cap
 
 _HINT = re.compile(
@@ -81,5 +85,15 @@ def expired(age: float, tries: int, retry: Retry) -> bool:
     till then.
 
     tries: completed attempts, or attempts and probes of its lane. Design section 6, last row; promise 11.
+    Accepted after now (the clock was ahead then): its age is not known, so it takes all that the schedule
+    provides.
     """
+    if age < -CLOCKS_DIFFER:
+        return tries >= attempts_provided(retry.give_up, retry)
     return age > retry.give_up and 2 * tries >= attempts_provided(retry.give_up, retry)
+
+
+def longest_wait(retry: Retry) -> float:
+    """No due time is stored that is further ahead than this, in seconds: what is came from a lying clock."""
+    scheduled = max(retry.cap * (1 + retry.jitter), HINT_MOST * (1 + retry.jitter / 2))
+    return max(scheduled, AMBIGUOUS_WAIT, retry.after_crash, LONGEST_FAULT) + CLOCKS_DIFFER

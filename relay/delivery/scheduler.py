@@ -199,11 +199,12 @@ class Scheduler:
         """What is due by now. Bounded by the lanes in memory."""
         tools = self.tools
         now, wall = tools.clock.monotonic(), tools.clock.time()
+        tools.settling.ages.look()
         crowded = 2 * len(self.lanes) > tools.bounds.lanes
         for link, holder in tools.pool.stale(now - (tools.bounds.tick if crowded else tools.bounds.idle)):
             holder.give_up(link)
         for lane in list(self.lanes.values()):
-            self._sweep_lane(lane, now, wall)
+            self._sweep_lane(lane, now)
         for lane in self.parting:
             lane.carrier.watch(now)
         self.parting = [lane for lane in self.parting if lane.links.total]
@@ -215,11 +216,11 @@ class Scheduler:
         if wake is not None and wake <= wall:
             self._claim()
 
-    def _sweep_lane(self, lane: Lane, now: float, wall: float) -> None:
+    def _sweep_lane(self, lane: Lane, now: float) -> None:
         """A bug in one lane must not keep the others from being looked at."""
         quiet = False
         try:
-            lane.sweep(now, wall)
+            lane.sweep(now)
             quiet = lane.quiet
         except Exception as error:
             self.tools.events.bug("lane", error)

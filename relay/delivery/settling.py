@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from mailqueue.entry import Entry, Loaded, Message, Recipient
 from relay.config.model import Retry
+from relay.delivery.age import Ages
 from relay.delivery.attempt import Conclusion, conclude, conclude_unreached, spoiled
 from relay.delivery.health import Trouble
 from relay.delivery.job import Job, Verdict
@@ -83,7 +84,11 @@ class Settling:
     random: Random
     retry: Retry
     held: int = 0
+    ages: Ages = field(init=False)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.ages = Ages(self.clock)
 
     def give_back(self, entry: Entry, lane: str | None = None) -> None:
         """No attempt was made: as before the lease; lane: it goes another way now."""
@@ -164,7 +169,10 @@ class Settling:
         if lease.move:
             ours = set(lease.todo)
             untouched = [recipient for index, recipient in enumerate(entry.recipients) if index not in ours]
-        return conclude(entry, results, self.clock.time(), self.retry, self.random.random(), untouched)
+        unlived = self.ages.unlived(entry.accepted)
+        return conclude(
+            entry, results, self.clock.time(), self.retry, self.random.random(), untouched, unlived
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -17,7 +17,7 @@ from mailqueue.entry import Entry
 from mailqueue.errors import QueueError
 from relay.delivery.health import PROBE_FIRST, Condition, Event, Trouble, step
 from relay.delivery.lane import Lane
-from relay.delivery.retry import expired
+from relay.delivery.retry import CLOCKS_DIFFER, expired
 from relay.delivery.tools import Tools
 from relay.observe.labels import FAULT_REASONS
 
@@ -111,7 +111,12 @@ class Suspended:
             return
         self._expiring.add(name)
         tools.settling.held += room
-        future = tools.queue.take(name, room, older_than=tools.clock.time() - retry.give_up)
+        future = tools.queue.take(
+            name,
+            room,
+            older_than=tools.settling.ages.accepted_before(retry.give_up),
+            from_future=tools.clock.monotonic() - lane.condition.since >= retry.give_up,
+        )
         future.add_done_callback(partial(self._taken, room, route, trouble, probes, lane))
 
     def _taken(
@@ -121,14 +126,21 @@ class Suspended:
         self._expiring.discard(lane.name)
         entries = [] if future.cancelled() or future.exception() is not None else future.result()
         tools.settling.held -= room - len(entries)
-        now, retry = tools.clock.time(), tools.settling.retry
+        now, retry, ages = tools.clock.time(), tools.settling.retry, tools.settling.ages
         for entry in entries:
-            if expired(now - entry.accepted, probes, retry):
+            since = accepted_by_this_clock(entry, now)
+            if since <= now and expired(now - since - ages.unlived(since), probes, retry):
                 tools.settling.expire(entry, route, lane, trouble)
             else:
                 tools.settling.give_back(entry)
         if entries and len(entries) == room:
             self._expire(lane.name, route, trouble, probes, lane)
+
+
+def accepted_by_this_clock(entry: Entry, now: float) -> float:
+    """When it was accepted. The ids, which say when, stay ahead where the clock once was ahead; what was
+    never tried has been due since then."""
+    return entry.due if entry.fresh and entry.accepted > now + CLOCKS_DIFFER else entry.accepted
 
 
 def _told(before: Condition | None, condition: Condition) -> bool:

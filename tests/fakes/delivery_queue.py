@@ -70,7 +70,19 @@ class FakeQueue:
             self.on_wake()
         return self._last
 
-    def take(self, lane: str, n: int, older_than: float = 0.0) -> asyncio.Future[list[Entry]]:
+    def trust_no_due_after(self, latest: float) -> None:
+        """As the queue believes stored times: what is due later is due now."""
+        for row in self.rows.values():
+            row.due = row.due if row.due <= latest else self.clock.time()
+
+    def age(self, seconds: float) -> None:
+        """What is there was accepted earlier by so much."""
+        for row in self.rows.values():
+            row.entry.accepted -= seconds
+
+    def take(
+        self, lane: str, n: int, older_than: float = 0.0, from_future: bool = False
+    ) -> asyncio.Future[list[Entry]]:
         assert lane in self.claimed, f"take from {lane}, which nobody claimed"
         if self.full:
             failed: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
@@ -78,18 +90,20 @@ class FakeQueue:
             return failed
         self.takes.append((lane, n, older_than))
         taken: list[Entry] = []
-        for row in self._in_turns(lane, older_than)[:n]:
+        for row in self._in_turns(lane, older_than, from_future)[:n]:
             row.leased = True
             taken.append(self._lease(row, content=None))
         future: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(future.set_result, taken)
         return future
 
-    def _in_turns(self, lane: str, older_than: float) -> list[Waiting]:
+    def _in_turns(self, lane: str, older_than: float, from_future: bool) -> list[Waiting]:
         """What can be taken, fresh mail and backlog in turns, also from one call to the next."""
         ready: dict[bool, list[Waiting]] = {True: [], False: []}
         for row in (self.rows[number] for number in self.lanes[lane]):
-            due = row.entry.accepted < older_than if older_than else row.due <= self.clock.time()
+            accepted = row.entry.accepted
+            old = accepted < older_than or (from_future and accepted > self.clock.time() + 60)
+            due = old if older_than else row.due <= self.clock.time()
             if due and not row.leased:
                 ready[row.entry.fresh].append(row)
         self.turn[lane] = not self.turn[lane]

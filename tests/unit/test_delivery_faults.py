@@ -77,7 +77,7 @@ async def test_expiry_counts_the_probes_of_a_fault() -> None:
     here = world(A, retry=Retry(give_up=3600.0))  # provides 5 attempts: 3 probes
     here.hop.faulty[A] = refusal(A)
     await here.settle_down()
-    here.clock.jump(2 * 3600)
+    here.queue.age(2 * 3600)
     await here.pass_time(400)
     assert here.state(LANE)["probes"] == 2
     assert here.queue.rows
