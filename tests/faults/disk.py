@@ -31,7 +31,7 @@ _EXTENTS = 512
 def make_image(image: Path, kind: str, size: int = 0, options: tuple[str, ...] = ()) -> None:
     """A file with an empty file system of this kind. options: of its mkfs."""
     if kind == "ext4":
-        command = [require_tool("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-m", "0"]
+        command = [require_tool("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-m", "0", "-b", "4096"]
     else:
         command = [require_tool("mkfs.xfs", "xfsprogs"), "-q", "-f"]
     with image.open("wb") as file:
@@ -102,7 +102,8 @@ class Disk:
 
     def mounted(self) -> bool:
         """Not by os.path.ismount, which asks the file system, and that may be dead."""
-        return f" {self.place} " in Path("/proc/self/mounts").read_text()
+        escaped = str(self.place).replace(" ", r"\040")
+        return f" {escaped} " in Path("/proc/self/mounts").read_text()
 
     def _detach(self) -> None:
         """The kernel does it when the last user is gone, which may be a moment after the umount."""
