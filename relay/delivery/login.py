@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from aiosmtplib import SMTP, SMTPAuthenticationError
+from aiosmtplib import SMTP, SMTPResponseException
 from aiosmtplib.auth import auth_crammd5_verify, auth_plain_encode, auth_xoauth2_encode
 
 from relay.observe.text import printable
@@ -64,13 +64,18 @@ def unusable(offered: Collection[str], oauth: bool) -> str:
 
 
 async def log_in(smtp: SMTP, mechanism: str, credential: Credential) -> tuple[int, str]:
-    """The last reply: its code (2yz: we are in) and its text, in which nothing of the secret stands."""
+    """The last reply: its code (2yz: we are in) and its text, in which nothing of the secret stands.
+
+    SMTPResponseException for what is no reply, without the secret too."""
     dialogue = _Dialogue(credential)
     try:
         code, text = await _run(smtp, mechanism, dialogue)
-    except SMTPAuthenticationError as error:  # a challenge that is none
+    except SMTPResponseException as error:
         code, text = error.code, error.message
-    return code, dialogue.without_secrets(text)
+    text = dialogue.without_secrets(text)
+    if code < 0:
+        raise SMTPResponseException(code, text)
+    return code, text
 
 
 async def _run(smtp: SMTP, mechanism: str, dialogue: _Dialogue) -> tuple[int, str]:

@@ -277,14 +277,17 @@ ECHOES = ["AUTH PLAIN", "AUTH LOGIN", "AUTH CRAM-MD5"]
 
 
 @pytest.mark.parametrize("cut", [None, 40])
+@pytest.mark.parametrize("code", ["535 5.7.8", "oops:"])
 @pytest.mark.parametrize("offer", ECHOES)
-def test_a_host_that_repeats_what_it_was_told(run: Run, ca: Path, offer: str, cut: int | None) -> None:
+def test_a_host_that_repeats_what_it_was_told(
+    run: Run, ca: Path, offer: str, code: str, cut: int | None
+) -> None:
     """What it says goes to logs and to `relay explain`: the secret does not, whole or cut, nor in a
-    traceback."""
+    traceback, be it a reply or not."""
 
     async def scenario() -> None:
         async with server(offer) as hop, Opener(hop.port) as opener:
-            hop.logins = Parrot(cut=cut)
+            hop.logins = Parrot(code, cut)
             failure = await opener.fail("verify", login=LOGIN, ca_file=ca)
             told = "".join(traceback.format_exception(failure)) + repr(vars(failure)) + str(failure)
             assert "cannot do" in failure.reply.text
@@ -296,11 +299,11 @@ def test_a_host_that_repeats_what_it_was_told(run: Run, ca: Path, offer: str, cu
 
 
 class Parrot(Logins):
-    """Repeats the last line of the dialogue, or so many characters of it, and what it holds."""
+    """Repeats the last line of the dialogue, or so many characters of it, and what it holds, behind `code`."""
 
-    def __init__(self, cut: int | None) -> None:
+    def __init__(self, code: str, cut: int | None) -> None:
         super().__init__()
-        self.cut = cut
+        self.code, self.cut = code, cut
 
     def begin(self, command: str) -> str:
         reply = super().begin(command)
@@ -311,7 +314,7 @@ class Parrot(Logins):
         return reply if reply.startswith("334") else self._repeat(line)
 
     def _repeat(self, line: str) -> str:
-        return f'535 5.7.8 cannot do "{line[: self.cut]}" as {self.tried[-1][2]}'
+        return f'{self.code} cannot do "{line[: self.cut]}" as {self.tried[-1][2]}'
 
 
 def test_nothing_shows_a_secret() -> None:
