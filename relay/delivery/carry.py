@@ -20,22 +20,27 @@ from relay.delivery.settling import Attempt, Lease, complete
 from relay.delivery.transaction import transactions
 from relay.envelope import Envelope
 from relay.observe.labels import FAULT_REASONS
-from relay.outcome import Deferred
+from relay.outcome import Deferred, Delivered
 from relay.reply import Reply
 from relay.routing.target import Target
 
 if TYPE_CHECKING:
     from relay.delivery.lane import Lane
 
+REFUSALS = 10  # in a row: then it is the host, not the messages
+PAUSE = 5.0  # s, the least that a message waits after a fault at all hosts
+
 
 class Carrier:
-    """Belongs to one lane. detours: attempts that are at another host."""
+    """Belongs to one lane. detours: attempts that are at another host; refusals: messages in a row that a
+    host (name, port) refused as it does those who may not send, though it took others."""
 
-    __slots__ = ("detours", "lane")
+    __slots__ = ("detours", "lane", "refusals")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.detours = 0
+        self.refusals: dict[tuple[str, int], int] = {}
 
     def send(self, lease: Lease, link: Link) -> None:
         """Start one entry on an idle connection. Never raises: a bug defers the entry."""
@@ -60,6 +65,7 @@ class Carrier:
         attempt = Attempt(lease, job, tools.clock.monotonic())
         if link.messages:
             tools.events.connection_reused()
+            attempt.behind = True
         else:
             attempt.setup = link.setup
         if self.lane.throttle is not None:
@@ -101,7 +107,7 @@ class Carrier:
         if lane.throttle is not None and link.messages > attempt.messages:
             lane.throttle.bucket.owe(link.messages - attempt.messages)
         if target is not None:
-            self.answered(attempt, verdict, target)
+            self.answered(attempt, verdict, target, link)
         if verdict.kind is Kind.FRESH:
             lane.tools.events.retried_fresh(lane.policy.route)
             lane.again(attempt.lease)
@@ -120,37 +126,61 @@ class Carrier:
                 spare(attempt.job)
             self._settle(attempt, verdict)
 
-    def answered(self, attempt: Attempt, verdict: Verdict, target: Target) -> None:
+    def answered(self, attempt: Attempt, verdict: Verdict, target: Target, link: Link) -> None:
         """What a transaction says about its host: that it refuses us (530 and the like), or that it does not
         any more."""
         lane, faults = self.lane, self.lane.tools.faults
-        if verdict.lane in FAULT_REASONS:
+        if verdict.lane in FAULT_REASONS and self._takes_other_mail(attempt, target, link):
+            verdict.lane = ""  # what it refuses is this message
+        elif verdict.lane in FAULT_REASONS:
             faults.refused(lane.policy, target, _fault(attempt, verdict))
             lane.links.avoid(target)
-        elif faults.records and any(outcome.reply.code for outcome in attempt.job.results.values()):
+        elif (faults.records or self.refusals) and _answered(attempt):
+            self.refusals.pop((target.name, target.port), None)
             faults.delivered(lane.policy, target)
 
-    def _settle(self, attempt: Attempt, verdict: Verdict) -> None:
-        """The attempt is over at its last host."""
-        lane = self.lane
-        trouble = _fault(attempt, verdict) if verdict.lane else None
-        if trouble is None:
-            lane.grew()
-        if trouble is not None and not _final(attempt):
-            lane.tools.settling.give_back(attempt.lease.entry)
-        else:
-            lane.tools.settling.end(attempt, lane.policy.route, lane)
-        if trouble is not None:
-            self._suspend(trouble)
+    def _takes_other_mail(self, attempt: Attempt, target: Target, link: Link) -> bool:
+        """True when this host has just got other mail from us, or this message for another recipient. Not for
+        ever: sessions that worked may do so no more."""
+        host, results = (target.name, target.port), attempt.job.results
+        if any(isinstance(results.get(index), Delivered) for index in attempt.job.todo):
+            return True
+        self.refusals[host] = self.refusals.get(host, 0) + 1
+        return self.refusals[host] <= REFUSALS and (attempt.behind or self.lane.links.proved(target, link))
 
-    def _suspend(self, trouble: Trouble) -> None:
-        """Unless it is the fault of one host, and there is another."""
+    def _settle(self, attempt: Attempt, verdict: Verdict, *, all_asked: bool = False) -> None:
+        """The attempt is over at its last host. all_asked: there is no other."""
+        lane = self.lane
+        if not verdict.lane:
+            lane.grew()
+            return lane.tools.settling.end(attempt, lane.policy.route, lane)
+        trouble = _fault(attempt, verdict)
+        closed = self._closed_until(trouble)
+        if _final(attempt):
+            lane.tools.settling.end(attempt, lane.policy.route, lane)
+        else:
+            due = self._next_turn(trouble, closed, all_asked)
+            lane.tools.settling.give_back(attempt.lease.entry, due=due)
+            if due:
+                lane.due_again(due)
+        if closed is not None:
+            lane.trouble(replace(trouble, not_before=closed))
+
+    def _closed_until(self, trouble: Trouble) -> float | None:
+        """Until when, at the least, the lane is in trouble (monotonic seconds); None: it is the fault of one
+        host, and there is another."""
         lane = self.lane
         if trouble.reason not in FAULT_REASONS or lane.policy.kind != "via":
-            return lane.trouble(trouble)
-        until = lane.tools.faults.closed_until(lane.policy)
-        if until is not None:
-            lane.trouble(replace(trouble, not_before=until))
+            return 0.0
+        return lane.tools.faults.closed_until(lane.policy)
+
+    def _next_turn(self, trouble: Trouble, closed: float | None, all_asked: bool) -> float:
+        """When a message that met this is due again (epoch seconds, 0.0: as before). After a fault at all
+        hosts it goes behind what is due till then: one that is always refused must not hold back others."""
+        if trouble.reason not in FAULT_REASONS or (closed is None and not all_asked):
+            return 0.0
+        clock = self.lane.tools.clock
+        return clock.time() + max((closed or 0.0) - clock.monotonic(), PAUSE)
 
     def _may_detour(self) -> bool:
         """Is there another host, and room to try it? Else the retry schedule does."""
@@ -171,7 +201,7 @@ class Carrier:
             if verdict.kind is Kind.CORRUPT:
                 lane.tools.settling.quarantine(attempt.lease.entry, verdict.text)
             else:
-                self._settle(attempt, verdict)
+                self._settle(attempt, verdict, all_asked=True)
         except Exception as error:
             self._spoil(attempt, error)
         finally:
@@ -247,6 +277,10 @@ def _final(attempt: Attempt) -> bool:
     return any(
         not isinstance(outcome, Deferred) or outcome.ambiguous for outcome in attempt.job.results.values()
     )
+
+
+def _answered(attempt: Attempt) -> bool:
+    return any(outcome.reply.code for outcome in attempt.job.results.values())
 
 
 def _crowded(attempt: Attempt) -> bool:

@@ -50,7 +50,7 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
         earlier = dict(job.results)
         job.todo = verdict.elsewhere
         verdict = await _carry(lane, attempt, link)
-        lane.carrier.answered(attempt, verdict, target)
+        lane.carrier.answered(attempt, verdict, target, link)
         for index, outcome in earlier.items():
             job.results[index] = _later(attempt, outcome, job.results.get(index, outcome))
         if attempt.aborted:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from relay.delivery.neighbours import Clock, Table
 
 # s: the first and the longest. A login that was refused for good is not tried often: accounts get locked.
-WAITS = {"auth": (60.0, 900.0), "token": (60.0, 900.0), "tls": (10.0, 300.0), "passing": (5.0, 300.0)}
+# "sent": no login was refused.
+WAITS = {
+    "auth": (60.0, 900.0), "token": (60.0, 900.0), "tls": (10.0, 300.0), "passing": (5.0, 300.0),
+    "sent": (60.0, 300.0),
+}  # fmt: skip
 ELSE = 30.0  # s, when a probe ended for another reason, such as a dead host
 LOOK = 2.0  # s between two looks at the files
 
@@ -53,7 +57,7 @@ class Fault:
     @property
     def pace(self) -> str:
         """Its row of WAITS."""
-        return "passing" if self.passing else self.reason
+        return "passing" if self.passing else "sent" if self.sent else self.reason
 
     @property
     def trouble(self) -> Trouble:
@@ -135,11 +139,12 @@ class Faults:
         again = before is not None and before.reason == trouble.reason
         if before is not None and again:  # a second connection that fails in the same round says nothing new
             since, backoff = before.since, before.backoff + before.tried
-        until = now + wait("passing" if passing else trouble.reason, backoff)
-        self.records[key] = Fault(
-            trouble.reason, trouble.reply, trouble.host, since, until, backoff,
+        fault = Fault(
+            trouble.reason, trouble.reply, trouble.host, since, now, backoff,
             passing=passing, sent=failure is None, files=files, stamps=known,
         )  # fmt: skip
+        until = now + wait(fault.pace, backoff)
+        self.records[key] = replace(fault, until=until)
         if not again:
             if before is not None:
                 self._events.route_fault_ended(policy.route, _host(key), before.reason)

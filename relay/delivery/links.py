@@ -126,12 +126,19 @@ class Links:
 
     def avoid(self, target: Target) -> None:
         """This host does not take our mail: no connection to it is used again."""
-        for link, where in list(self.targets.items()):
-            if where is not None and (where.name, where.port) == (target.name, target.port):
-                if link in self.idle:
-                    self.give_up(link)
-                elif link in self.busy:
-                    self.stale.add(link)
+        for link in self._to(target):
+            if link in self.idle:
+                self.give_up(link)
+            elif link in self.busy:
+                self.stale.add(link)
+
+    def proved(self, target: Target, but: Link) -> bool:
+        """True when another connection to this host has carried mail."""
+        return any(link.messages for link in self._to(target) - {but})
+
+    def _to(self, target: Target) -> set[Link]:
+        host = target.name, target.port
+        return {link for link, where in self.targets.items() if where and (where.name, where.port) == host}
 
     def close_idle(self) -> None:
         while self.idle:

@@ -49,7 +49,8 @@ class Lease:
 class Attempt:
     """A lease on its way. started, setup: monotonic seconds and seconds; sessions: past the greeting, so far;
     aborted: cut by us, because the relay stops; waiter: who gets the verdict instead of the lane; messages:
-    what its connection will have carried after it, unless the next hop wants it in more pieces."""
+    what its connection will have carried after it, unless the next hop wants it in more pieces; behind: that
+    connection carried other mail before."""
 
     lease: Lease
     job: Job
@@ -59,6 +60,7 @@ class Attempt:
     aborted: bool = False
     waiter: asyncio.Future[Verdict] | None = None
     messages: int = 0
+    behind: bool = False
 
 
 @dataclass(slots=True)
@@ -90,10 +92,11 @@ class Settling:
     def __post_init__(self) -> None:
         self.ages = Ages(self.clock)
 
-    def give_back(self, entry: Entry, lane: str | None = None) -> None:
-        """No attempt was made: as before the lease; lane: it goes another way now."""
+    def give_back(self, entry: Entry, lane: str | None = None, due: float = 0.0) -> None:
+        """No attempt was made: as before the lease; lane: it goes another way now; due: epoch seconds, where
+        what is due earlier is to go first."""
         self.held -= 1
-        self.queue.settle(entry, entry.recipients, counted=False, lane=lane)
+        self.queue.settle(entry, entry.recipients, due=due, counted=False, lane=lane)
 
     def quarantine(self, entry: Entry, reason: str) -> None:
         """Its content is not what was accepted."""

@@ -19,6 +19,7 @@ from relay.config.model import Config
 from relay.delivery.attempt import Conclusion
 from relay.delivery.failure import OpenFailed
 from relay.delivery.job import Job, Verdict
+from relay.delivery.verdict import ROUTE_FAULTS
 from relay.envelope import Envelope
 from relay.observe.events import Events
 from relay.outcome import Deferred, Delivered, Failed, Outcome
@@ -172,7 +173,7 @@ class FakeHop:
             self._answer(link)
 
     def judge(self, link: FakeLink, job: Job) -> Verdict:
-        elsewhere = []
+        elsewhere, lane = [], ""
         self.sent.append((job.entry.lane, [job.entry.recipients[index].address for index in job.todo]))
         for index in job.todo:
             address = job.entry.recipients[index].address
@@ -182,7 +183,8 @@ class FakeHop:
                 self.arrived.append(address)
             if isinstance(outcome, Deferred) and outcome.stage in ("mail", "rcpt"):
                 elsewhere.append(index)
-        return Verdict(elsewhere=elsewhere, envelope=0.1, final=0.1)
+                lane = "auth" if outcome.reply.code in ROUTE_FAULTS else lane
+        return Verdict(elsewhere=elsewhere, lane=lane, envelope=0.1, final=0.1)
 
     def _outcome(self, address: str, link: FakeLink) -> Outcome:
         script = self.answers.get(f"{address} {link.target.name}") or self.answers.get(address)
@@ -316,5 +318,7 @@ def said(code: int, text: str, stage: str = "rcpt", host: str = HOP) -> Outcome:
     """What a peer's reply makes of a recipient."""
     if code < 400:
         return Delivered(Reply(code, "2.0.0", text), host)
+    if code in ROUTE_FAULTS:
+        return Deferred(Reply(code, "4.7.8", text), host, stage)
     reply = Reply(code, f"{code // 100}.0.0", text)
     return Failed(reply, host, stage) if code >= 500 else Deferred(reply, host, stage)

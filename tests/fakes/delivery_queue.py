@@ -100,7 +100,7 @@ class FakeQueue:
     def _in_turns(self, lane: str, older_than: float, from_future: bool) -> list[Waiting]:
         """What can be taken, fresh mail and backlog in turns, also from one call to the next."""
         ready: dict[bool, list[Waiting]] = {True: [], False: []}
-        for row in (self.rows[number] for number in self.lanes[lane]):
+        for row in sorted((self.rows[number] for number in self.lanes[lane]), key=lambda row: row.due):
             accepted = row.entry.accepted
             old = accepted < older_than or (from_future and accepted > self.clock.time() + 60)
             due = old if older_than else row.due <= self.clock.time()

@@ -299,7 +299,7 @@ def test_a_host_that_repeats_what_it_was_told(
 
 
 class Parrot(Logins):
-    """Repeats the last line of the dialogue, or so many characters of it, and what it holds, behind `code`."""
+    """Repeats the last line of the dialogue (so many characters of it), and what it holds, behind `code`."""
 
     def __init__(self, code: str, cut: int | None) -> None:
         super().__init__()

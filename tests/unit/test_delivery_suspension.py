@@ -288,12 +288,12 @@ async def test_what_a_lane_gives_back_late_is_taken_by_the_one_that_has_its_name
     faulty, late = world.hop.busy
     for link in (faulty, late):
         assert link.job is not None
-        link.job.results[0] = Deferred(Reply(530, "4.7.8", "no"), link.host, "mail")
+        link.job.results[0] = Deferred(Reply(451, "4.3.0", "no"), link.host, "mail")
     world.hop.busy.clear()
-    faulty.finish(Verdict(lane="auth"))
+    faulty.finish(Verdict(lane="limit"))
     await world.pass_time(6)
     assert world.state()["state"] == "ramping"
-    late.finish(Verdict(lane="auth"))
+    late.finish(Verdict(lane="limit"))
     await world.settle_down()
     for _ in range(10):
         world.queue.submit(LANE)  # the lane is never quiet
