@@ -123,7 +123,9 @@ class Content:
     def _write(self, block: bytes) -> None:
         """In a thread."""
         if self._descriptor < 0:
-            self._descriptor = durable.create(self._store.path(self.message))
+            # A file of this name belongs to no message, ids being unique: it was being written at a crash and
+            # then the clock was set back.
+            self._descriptor = durable.create_anew(self._store.path(self.message))
         durable.write_all(self._descriptor, block)
         self._crc = crc32(block, self._crc)
 

@@ -43,6 +43,15 @@ def create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
+def create_anew(path: Path) -> int:
+    """The same, also where something lies in the way: that goes."""
+    try:
+        return create(path)
+    except FileExistsError:
+        remove(path)
+        return create(path)
+
+
 def put(path: Path, data: bytes) -> None:
     """A small file with this content, whole or not there at all, durable on return."""
     temporary = path.with_name(path.name + ".new")

@@ -12,6 +12,8 @@ from mailqueue import durable
 from mailqueue.entry import message_name, message_number
 from mailqueue.schema import connect_reader
 
+_LIMIT = 2**52  # microseconds since the epoch: the year 2112
+
 
 @dataclass(slots=True)
 class Sweep:
@@ -35,6 +37,12 @@ def sweep(database: Path, directory: Path, born: int, started: int, stop: Callab
     finally:
         db.close()
     return found
+
+
+def newest(directory: Path) -> int:
+    """The highest id among the content files, 0 without any; names that could be no id are left out."""
+    numbers = (_number(name) for name in _names(directory))
+    return max((number for number in numbers if number is not None and number < _LIMIT), default=0)
 
 
 def _names(directory: Path) -> Iterator[str]:

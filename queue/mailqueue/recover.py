@@ -18,6 +18,7 @@ from mailqueue import durable
 from mailqueue.database import Database, is_damage
 from mailqueue.errors import SpoolFormat, SpoolUnusable
 from mailqueue.options import Options
+from mailqueue.orphans import newest
 from mailqueue.repair import recount, repair
 from mailqueue.rows import milliseconds
 from mailqueue.schedule import Schedule, head
@@ -136,7 +137,7 @@ class Opening:
     def _prepare(self, db: sqlite3.Connection) -> None:
         found = version(db)
         if found == 0:
-            create_tables(db, int(self._now() * 1e6))
+            create_tables(db, max(int(self._now() * 1e6), newest(self._spool / "content") + 1))
         elif found != VERSION:
             raise SpoolFormat(
                 f"{self._path} has version {found}; this version of the program knows {VERSION}"

@@ -57,6 +57,18 @@ async def test_large_content_has_its_own_file(tmp_path: Path) -> None:
     assert content_files(spool) == []
 
 
+async def test_what_a_crash_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Half a content file whose id comes again, because the clock was set back."""
+    async with opened(tmp_path / "spool") as queue:
+        content = queue.content()
+        path = tmp_path / "spool" / "content" / message_name(content.message)
+        path.write_bytes(bytes(400_000))
+        content.write(b"x" * 300_000)
+        name = message_name(await queue.accept(message(content=content)))
+        assert path == await queue.read_content(name)
+        assert path.read_bytes() == b"x" * 300_000
+
+
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, 131072, 131073, 262144, 262145])
 async def test_content_of_every_size_comes_back(tmp_path: Path, size: int) -> None:
     """Around every limit: in memory, in the row, in a file."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fakes.clock import FakeClock
 from fakes.spool import SMALL, Recorder, edit, everything, filled, leasing, message, opened
 
 from mailqueue import (
@@ -42,6 +43,22 @@ async def test_a_damaged_database_is_moved_aside_whole(tmp_path: Path) -> None:
         (aside,) = spool.glob("damaged-*")
         assert (aside / "queue.db").stat().st_size > 300
     assert not seen.errors or seen.errors[0][0] == "cleanup"
+
+
+async def test_content_of_a_lost_database_is_safe_from_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    """It lies in the future of the new database, and in the past of later starts."""
+    spool, clock = tmp_path / "spool", FakeClock()
+    async with opened(spool, now=clock.time) as queue:
+        content = queue.content()
+        content.write(bytes(300_000))
+        await queue.accept(message(content=content))
+    scribble(spool / "queue.db", 0)
+    for seconds in (-1e6, 2e6):
+        clock.advance(seconds)
+        async with opened(spool, now=clock.time) as queue:
+            await queue._store.wait()
+    (path,) = (spool / "content").iterdir()
+    assert path.stat().st_size == 300_000
 
 
 async def test_the_move_is_reported(tmp_path: Path) -> None:
