@@ -21,7 +21,7 @@ from relay.front.replies import SHUTTING_DOWN, wire
 from relay.front.service import Service
 from relay.reply import Reply
 
-BUFFER_LIMIT = 64 * 1024  # octets that wait while BUSY before reading is paused
+BUFFER_LIMIT = 64 * 1024  # octets that wait, while BUSY or for their turn, before reading is paused
 PENDING_LIMIT = 512 * 1024  # octets of content not yet on disk before reading is paused
 COMMAND_TIME, DATA_TIME = 300.0, 180.0  # seconds without a byte (RFC 5321 4.5.3.2)
 CLOSING_TIME, SESSION_TIME = 30.0, 86400.0  # seconds for the last reply to leave; for a session in all
@@ -86,6 +86,7 @@ class Channel(SMTP):
         self.stopping = False
         self.choked = False  # the client does not read
         self.held = False  # we do not read
+        self.unfinished = False  # what is in the buffer waits for the next turn
         self._octets = 0
         self._window = (0.0, 0)  # of DATA: when it began, octets then
 
@@ -104,7 +105,7 @@ class Channel(SMTP):
         TLS has no half-closed connections: it ends at once."""
         self.eof = True
         self.advance()
-        return (self.state is State.BUSY or self.choked) and not self.secure
+        return (self.state is State.BUSY or self.choked or self.unfinished) and not self.secure
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
@@ -183,7 +184,7 @@ class Channel(SMTP):
             self.buffer = b""
             self.deadline.put(CLOSING_TIME)
             self._close(transport)
-        elif self.state is not State.COMMAND or self.held or self.choked:
+        elif self.state is not State.COMMAND or self.held or self.choked or self.unfinished:
             self._regulate()
 
     def _close(self, transport: asyncio.Transport) -> None:
@@ -197,7 +198,8 @@ class Channel(SMTP):
 
     def _regulate(self) -> None:
         """Read or do not read."""
-        hold = self.choked or (self.state is State.BUSY and len(self.buffer) > BUFFER_LIMIT)
+        waits = self.state is State.BUSY or self.unfinished
+        hold = self.choked or (waits and len(self.buffer) > BUFFER_LIMIT)
         if self.intake is not None:
             hold = hold or self.intake.content.pending > PENDING_LIMIT
         if hold is self.held or self.transport is None or self.transport.is_closing():

@@ -36,10 +36,13 @@ from relay.reply import Reply
 from relay.users.listing import User
 
 LINE_LIMIT = 2048  # octets of a command line (RFC 5321 4.5.3.1.4 with all extensions: about 1100)
-ERROR_LIMIT = 20  # errors before 421; a message that is accepted forgives them
+TURN = 50  # commands answered in one go: bounds the replies that wait, and how long others do
+ERROR_LIMIT = 20  # errors before 421; a message that is accepted forgives them, and junk
+JUNK_LIMIT = 100  # commands that bring no message any further; each one more is an error
 BARE_LF_WEIGHT = 7  # errors that a bare LF counts for
 
 _CR = ord("\r")
+_JUNK = frozenset(("EHLO", "HELO", "NOOP", "RSET", "VRFY", "EXPN", "HELP"))
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "too many errors, closing")
 BROKEN = Reply(421, "4.3.0", "local error, closing")
 
@@ -63,22 +66,30 @@ class Session(Arrival):
         self.failures = 0  # of AUTH
         self.exchange: Exchange | None = None  # takes the next line, where AUTH waits for one
         self.put_off: Refused | None = None  # the last MAIL was refused for now; so is what comes behind it
-        self._errors = 0
+        self._errors = self._junk = 0
         self._advancing = False
         self._spoiled = ""  # why the line that is being read will be refused, whatever it says
 
     # --- the machine
 
     def advance(self) -> None:
-        """Take what is in the buffer, as far as it goes."""
+        """Take what is in the buffer, as far as it goes; after TURN steps the other sessions are next."""
         if self._advancing:
+            return
+        if self.unfinished:
+            self._regulate()
             return
         self._advancing = True
         try:
-            while _STEPS[self.state](self):
-                pass
-            if self.eof and self.state in (State.COMMAND, State.DATA) and not self.choked:
-                self.leave()
+            left = TURN
+            while left and _STEPS[self.state](self):
+                left -= 1
+            if self.state in (State.COMMAND, State.DATA):
+                if not left:
+                    self.unfinished = True
+                    self.loop.call_soon(self._next_turn)
+                elif self.eof and not self.choked:
+                    self.leave()
         except Exception as error:
             self._bug(error)
             self.say_last(BROKEN)
@@ -88,6 +99,11 @@ class Session(Arrival):
             self.buffer = self.buffer[self.at :]
             self.at = 0
         self.flush()
+
+    def _next_turn(self) -> None:
+        self.unfinished = False
+        if self.state is not State.CLOSING:
+            self.advance()
 
     def _wait(self) -> bool:
         return False
@@ -162,6 +178,9 @@ class Session(Arrival):
     def _reply(self, verb: str, reply: bytes) -> None:
         self.replies.append(reply)
         self.service.events.command(verb, int(reply[:3]))
+        if verb in _JUNK:
+            self._junk += 1
+            self._errors += self._junk > JUNK_LIMIT
         if self._errors >= ERROR_LIMIT and self.state is not State.CLOSING:
             self.say_last(TOO_MANY_ERRORS)
 
@@ -279,7 +298,7 @@ class Session(Arrival):
             if intake.normalized:
                 service.events.normalized(self.client)
             service.events.received(mail.name, envelope, content.size, len(mail.seen))
-            self._errors = 0
+            self._errors = self._junk = 0
             self.useful = self.loop.time()
             self.admission.vouch(self.address)
             reply = f"250 2.0.0 queued as {mail.name}\r\n".encode()

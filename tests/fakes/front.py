@@ -127,6 +127,9 @@ class FakeLoop:
         self.timers.append(timer)
         return timer
 
+    def call_soon(self, callback: Callable[[], None]) -> FakeTimer:
+        return self.call_later(0.0, callback)
+
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
         for _ in range(100_000):

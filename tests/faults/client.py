@@ -30,9 +30,10 @@ class Answer:
 class Client:
     """One connection. Gone is raised by whatever meets its end."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        """address: its own, on loopback."""
         try:
-            self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE, (address, 0))
         except OSError as error:
             raise Gone(str(error)) from error
         self._lines = self._socket.makefile("rb")

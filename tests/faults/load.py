@@ -31,7 +31,11 @@ Make = Callable[[str, random.Random], Letter]
 
 
 class Load:
-    """Logs: `sent` and `removals` in `directory`. acked: letters answered 250 so far."""
+    """Logs: `sent` and `removals` in `directory`. acked: letters answered 250 so far.
+
+    name: the letters' ids begin with it; address: of the clients. waits: seconds from the first try to
+    connect to the answer to EHLO; took: from MAIL to 250.
+    """
 
     def __init__(
         self,
@@ -44,13 +48,18 @@ class Load:
         make: Make = mixed,
         pause: float = PAUSE,
         operator: bool = True,
+        name: str = "",
+        address: str = "127.0.0.1",
     ) -> None:
         self.sent = directory / "sent"
         self.removals = directory / "removals"
         self.acked = 0
+        self.waits: list[float] = []
+        self.took: list[float] = []
         self.trouble: list[str] = []  # what should never happen here: a bug of the load
         self._port, self._spool, self._seed = port, spool, seed
         self._make, self._pause = make, pause
+        self._name, self._address = name, address
         self._lock = threading.Lock()
         self._recent: list[str] = []  # queue ids that an operator may name
         self._stopping = threading.Event()
@@ -94,28 +103,31 @@ class Load:
     # --- a client
 
     def _client(self, number: int, rng: random.Random) -> None:
-        count = 0
+        count, wanted = 0, time.monotonic()
         while not self._stopping.is_set():
             try:
-                client = Client(self._port)
+                client = Client(self._port, self._address)
             except Gone:
-                self._stopping.wait(AWAY)
+                if self._stopping.wait(AWAY):
+                    self.waits.append(time.monotonic() - wanted)
                 continue
+            self.waits.append(time.monotonic() - wanted)
             try:
                 for _ in range(rng.randint(1, 50)):
                     if self._stopping.wait(rng.random() * 2 * self._pause):
                         break
                     count += 1
                     with self._turns[number]:
-                        self.send(client, self._make(f"{number}x{count}", rng))
+                        self.send(client, self._make(f"{self._name}{number}x{count}", rng))
             except Gone:
                 pass  # the letter in hand has no answer: so it stands in the log
             finally:
                 client.close()
+                wanted = time.monotonic()
 
     def send(self, client: Client, letter: Letter) -> Answer:
         """Delivers one letter, with its lines in the log. Gone: the connection ended."""
-        answer = Answer()
+        answer, begun = Answer(), time.monotonic()
         self._log(letter, Answer(letter.recipients))
         try:
             client.deliver(letter, answer)
@@ -126,6 +138,7 @@ class Load:
         if answer.code == 250:
             with self._lock:
                 self.acked += 1
+                self.took.append(time.monotonic() - begun)
                 self._recent = [*self._recent[-100:], answer.queue_id]
         return answer
 

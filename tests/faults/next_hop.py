@@ -29,7 +29,7 @@ class NextHop(RecordingSink):
         self.dots = 0  # final dots seen
         self.count = 0  # transactions that were answered 2xx
         self._random = random
-        self._slow = slow
+        self.slow = slow
         self._put_off: set[str] = set()
 
     def turn_away(self) -> None:
@@ -55,7 +55,7 @@ class NextHop(RecordingSink):
         return "554 5.6.0 not wanted" if word == "DOT refused" else default
 
     def delay(self, key: str) -> float:
-        if key.startswith("DOT") and self._random.random() < self._slow:
+        if key.startswith("DOT") and self._random.random() < self.slow:
             return self._random.random() * SLOWEST
         return super().delay(key)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from fakes.front import Bench
 
-from relay.front import channel
+from relay.front import channel, session
 from relay.front.session import LINE_LIMIT
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n.\r\n"
@@ -125,7 +125,34 @@ def test_reading_is_paused_behind_a_commit() -> None:
     assert not bench.transport.reading
     assert len(bench.session.buffer) <= channel.BUFFER_LIMIT + len(noops)
     bench.queue.commit()
+    bench.loop.advance(0)
     assert bench.transport.reading and bench.session.buffer == b""
+
+
+def test_others_get_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is pipelined, TURN commands are answered in one go; what waits is bounded (promise 7)."""
+    monkeypatch.setattr(session, "JUNK_LIMIT", 10**6)
+    bench = Bench()
+    asked = 0
+    while bench.transport.reading:
+        asked += 1000
+        assert len(bench.send(b"NOOP\r\n" * 1000)) <= session.TURN
+    assert len(bench.session.buffer) <= channel.BUFFER_LIMIT + 6000
+    bench.session.eof_received()
+    bench.loop.advance(0)
+    assert len(bench.transport.take()) == asked - session.TURN and bench.transport.closed
+
+
+def test_who_does_not_read_gets_no_more_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "JUNK_LIMIT", 10**6)
+    bench = Bench()
+    bench.send(b"NOOP\r\n" * 1000)
+    bench.session.pause_writing()
+    bench.loop.advance(0)
+    assert bench.transport.take() == [] and not bench.transport.reading
+    bench.session.resume_writing()
+    bench.loop.advance(0)
+    assert len(bench.transport.take()) == 1000 - session.TURN and bench.transport.reading
 
 
 def test_memory_is_bounded_while_the_spool_is_slow() -> None:
@@ -233,3 +260,20 @@ def test_errors_are_forgiven_by_a_message() -> None:
         bench.send(MESSAGE)
     assert not bench.transport.closed
     assert bench.send(b"XX\r\n" * 30)[-1].startswith("421 4.7.0")
+
+
+def test_commands_that_bring_no_message_are_bounded() -> None:
+    """JUNK_LIMIT of them, then each is an error; a message that is accepted forgives them."""
+    bench = Bench()
+    for _ in range(3):
+        junk = [b"NOOP", b"RSET", b"EHLO c", b"VRFY x"] * (session.JUNK_LIMIT // 4 - 1)
+        assert not any(line.startswith("421") for line in bench.send(b"\r\n".join([*junk, b""])))
+        bench.loop.advance(0)
+        assert not any(line.startswith("421") for line in bench.transport.take())
+        bench.begin()
+        assert bench.send(MESSAGE)[-1].startswith("250")
+    lines = []
+    for _ in range(session.JUNK_LIMIT + session.ERROR_LIMIT):
+        lines += bench.send(b"NOOP\r\n")
+    assert lines[-1][:9] == "421 4.7.0" and len(lines) == session.JUNK_LIMIT + session.ERROR_LIMIT + 1
+    assert bench.transport.closed

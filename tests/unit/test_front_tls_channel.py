@@ -12,6 +12,7 @@ from fakes.certificates import authority
 from fakes.loops import LOOPS, Run, running
 from fakes.secure_front import Wire, secure_front, until
 
+from relay.front import session as sessions
 from relay.front.channel import BUFFER_LIMIT, PENDING_LIMIT, State
 
 KINDS = ("starttls", "implicit")
@@ -93,11 +94,12 @@ async def in_pieces(client: Wire, data: bytes) -> None:
         await client.writer.drain()
 
 
-def test_a_client_that_does_not_read(run: Run) -> None:
+def test_a_client_that_does_not_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commands wait until it reads; then each has its reply."""
 
     async def scenario() -> None:
         async with secure_front() as front:
+            monkeypatch.setattr(sessions, "JUNK_LIMIT", 150_000)
             client = await front.secure_client()
             session, number = front.session, 150_000
             narrow(client, session.below, 65536)
@@ -118,7 +120,7 @@ def test_a_client_that_does_not_read(run: Run) -> None:
     run(scenario())
 
 
-def test_starttls_behind_replies_that_are_not_read(run: Run) -> None:
+def test_starttls_behind_replies_that_are_not_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The transport's pause in clear must not reach TLS as an end without a beginning."""
 
     async def scenario() -> None:
@@ -126,7 +128,8 @@ def test_starttls_behind_replies_that_are_not_read(run: Run) -> None:
             client = await front.client()
             await client.reply()
             narrow(client, front.session.transport, 16384)
-            number = 9_000  # read at once by the relay: 126,000 octets of replies in one write
+            number = 9_000  # 126,000 octets of replies
+            monkeypatch.setattr(sessions, "JUNK_LIMIT", number)
             client.send(b"NOOP\r\n" * number + b"STARTTLS\r\n")
             for _ in range(number):
                 assert await client.reply() == "250 2.0.0 ok"

@@ -59,8 +59,10 @@ def test_session_time() -> None:
     bench = Bench()
     for _ in range(int(channel.SESSION_TIME / 200) + 1):
         bench.loop.advance(200)
-        bench.send(b"NOOP\r\n")
+        bench.begin()
+        bench.send(b"RSET\r\n" if bench.transport.closed else MESSAGE)
     assert bench.transport.closed
+    assert bench.loop.now - 1000 > channel.SESSION_TIME
 
 
 def test_our_time_is_not_the_clients() -> None:

@@ -1,0 +1,37 @@
+"""The relay with short time-outs: `python -m faults.impatient run ...`. Nothing else about it is changed.
+
+A next hop has 0.5 s for each phase, a DNS server 0.2 s; where places are short a silent client has 1 s.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+
+from relay.cli.main import main
+from relay.delivery.timeouts import Timeouts
+from relay.front import channel
+from relay.routing.query import DnsClient
+from relay.routing.resolve import Resolver
+
+PHASE = 0.5  # s
+
+
+def keywords(kind: type) -> dict[str, float]:
+    """The defaults of its constructor."""
+    found: dict[str, float] = kind.__init__.__kwdefaults__  # type: ignore[misc]
+    return found
+
+
+def run() -> None:
+    """What the command line says; does not return."""
+    short = tuple(PHASE for _ in fields(Timeouts))
+    setattr(Timeouts.__init__, "__defaults__", short)  # noqa: B010  a plain assignment is an error to mypy
+    channel.PRESSED_TIME, channel.PRESSED_AGE = 1.0, 6.0
+    keywords(DnsClient).update(try_seconds=0.2, question_seconds=0.6)
+    keywords(Resolver).update(seconds=2.0)
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

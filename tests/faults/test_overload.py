@@ -1,0 +1,113 @@
+"""Campaign 10: overload. More clients than there are places, hostile ones, more mail than can be delivered.
+
+Promises 2 and 7: honest clients get their 250, memory and the loop's lag stay bounded, nothing is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from faults.crowd import Crowd
+from faults.flood import Flood
+from faults.overload import Overload, at
+from faults.sizes import new_seed, rounds
+
+MEMORY = 300 * 2**20  # octets, at most
+FULL_PATIENCE, CI_PATIENCE = 1.0, 5.0  # s, of honest clients: what is promised, and where the machine is busy
+ENOUGH = 100  # letters, or the load was none
+
+
+def patience() -> float:
+    """seconds"""
+    return FULL_PATIENCE if rounds(0, 1) else CI_PATIENCE
+
+
+def measured(campaign: Overload) -> None:
+    print(campaign)
+    assert campaign.peak < MEMORY
+    assert at(campaign.load.took, 0.99) < patience()
+    late, every = campaign.late(0.5)
+    assert late <= every / 20
+
+
+@pytest.mark.timeout(1000)
+def test_five_hundred_hostile_connections_of_five_kinds(tmp_path: Path) -> None:
+    """20 honest clients get 250 with a p99 below 1 s, resident memory stays below 300 MB."""
+    seconds = rounds(3, 120)
+    with Overload(tmp_path, new_seed(), limits={"sessions": 1000}) as campaign:
+        crowd = Crowd(campaign.relay.smtp_port, campaign.tls_port, 100)
+        campaign.load.start()
+        with crowd, campaign.watched():
+            time.sleep(seconds)  # that long it has to bear it
+            sessions = campaign.relay.metric("relay_smtp_sessions")
+            campaign.load.stop()
+        print(crowd.said)
+        measured(campaign)
+        assert sessions > 400
+        assert at(campaign.load.waits, 0.99) < patience()
+        assert campaign.load.acked > ENOUGH
+        findings = campaign.finish()
+    assert findings.clean, str(findings)
+
+
+@pytest.mark.timeout(1000)
+def test_every_place_is_taken_from_many_addresses(tmp_path: Path) -> None:
+    """The hostile come from an address each, half as many again as there are places, and come back at once.
+
+    Who had mail accepted before gets in all the same; a stranger does when the idle ones have to go.
+    """
+    full = rounds(0, 1)
+    places, seconds = (1000, 120) if full else (200, 3)
+    limits = {"sessions": places, "sessions_per_client": 20}
+    module = "relay" if full else "faults.impatient"
+    with Overload(tmp_path, new_seed(), limits=limits, module=module) as campaign:
+        stranger = Flood(campaign.relay.smtp_port, tmp_path / "stranger", 1, 1, "s", "127.0.0.99")
+        campaign.sent.append(stranger.sent)
+        campaign.load.start()
+        campaign.relay.wait_until(lambda: campaign.load.acked > 20, "known to the relay")
+        crowd = Crowd(campaign.relay.smtp_port, campaign.tls_port, 3 * places // 10, "many")
+        with crowd, stranger, campaign.watched():
+            time.sleep(seconds)  # that long it has to bear it
+            gave_way = campaign.relay.metric("relay_smtp_sessions_gave_way_total")
+            campaign.load.stop()
+        print(
+            crowd.said,
+            f"{gave_way:.0f} gave way, {stranger.acked} letters of a stranger, "
+            f"who had to try for {stranger.longest:.1f} s",
+        )
+        measured(campaign)
+        assert campaign.relay.metric("relay_smtp_connections_total", result="sessions") > 0
+        assert at(campaign.load.waits, 0.99) < 2 * patience()
+        assert campaign.load.acked > ENOUGH and stranger.acked > 0 and gave_way > places / 10
+        findings = campaign.finish()
+    assert findings.clean, str(findings)
+
+
+@pytest.mark.timeout(2000)
+def test_ten_times_what_the_next_hop_takes(tmp_path: Path) -> None:
+    """The queue grows, nobody is refused, and it drains when it is over."""
+    seconds = rounds(3, 180)
+    with (
+        Overload(tmp_path, new_seed(), limits={"sessions": 1000}, slow=1.0) as campaign,
+        ExitStack() as stack,
+    ):
+        floods = [Flood(campaign.relay.smtp_port, tmp_path / f"flood{n}", n, 40, f"f{n}") for n in range(2)]
+        campaign.sent += [flood.sent for flood in floods]
+        with campaign.watched():
+            for flood in floods:
+                stack.enter_context(flood)
+            campaign.load.start()
+            time.sleep(seconds)  # that long it has to bear it
+            waiting = campaign.relay.waiting()
+            campaign.load.stop()
+            stack.close()
+        accepted = campaign.load.acked + sum(flood.acked for flood in floods)
+        print(f"{accepted} accepted, {waiting:.0f} waiting at the end")
+        measured(campaign)
+        assert waiting > accepted / 2
+        campaign.next_hop.slow = 0.0
+        findings = campaign.finish(60 + accepted / 100)
+    assert findings.clean, str(findings)
