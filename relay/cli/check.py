@@ -55,7 +55,5 @@ def _bad(name: str, errors: ConfigErrors, as_json: bool) -> int:
 
 
 def _facts(name: str, config: Config, warned: list[str]) -> dict[str, object]:
-    values = config.model_dump(mode="json")
-    for route in values["routes"]:
-        route["from"] = route.pop("from_")
+    values = config.model_dump(mode="json", by_alias=True)
     return {"file": name, "ok": True, "problems": [], "warnings": warned, "config": values}

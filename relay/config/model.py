@@ -136,7 +136,9 @@ class Oauth(Section):
 class Rewrite(Section):
     """One rule for envelope senders; the first that fits wins. header: the From header's address as well."""
 
-    from_: Annotated[str, AfterValidator(address.check_rewrite_from)] = Field(validation_alias="from")
+    from_: Annotated[str, AfterValidator(address.check_rewrite_from)] = Field(
+        validation_alias="from", serialization_alias="from"
+    )
     to: Annotated[str, AfterValidator(address.check_rewrite_to)]
     header: Truth = False
 
@@ -161,7 +163,7 @@ class Route(Lane):
     name: str = ""
     to: Annotated[tuple[ToPattern, ...] | None, AfterValidator(_filled)] = None
     from_: Annotated[tuple[FromPattern, ...] | None, AfterValidator(_filled)] = Field(
-        default=None, validation_alias="from"
+        default=None, validation_alias="from", serialization_alias="from"
     )
     preset: PresetName | None = None  # what a big smarthost documents: presets.py
     via: ViaValue = "mx"

@@ -81,10 +81,12 @@ def test_a_secret_of_the_service(
 
 def test_check_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "relay.yaml"
-    file.write_text("hostname: relay.example.com\nroutes: [{from: ['<>']}]\n")
+    keys = "routes: [{from: ['<>']}]\nrewrite: [{from: '@*.local', to: a@b.example}]\n"
+    file.write_text(f"hostname: relay.example.com\n{keys}")
     assert check.run(argparse.Namespace(config=file, json=True)) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["ok"], facts["config"]["routes"][0]["from"]) == (True, ["<>"])
+    assert facts["config"]["rewrite"] == [{"from": "@*.local", "to": "a@b.example", "header": False}]
     file.write_text("hostname: x\n")
     assert check.run(argparse.Namespace(config=file, json=True)) == 78
     facts = json.loads(capsys.readouterr().out)
