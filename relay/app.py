@@ -225,15 +225,15 @@ class App:
 
         The old resolver is left to answer who still waits for it (its questions end within seconds): cut off,
         an attempt under way would be lost."""
-        kept, stuck = merged(self.config, config)
-        table, resolver = self._routing(kept)  # what can fail comes first: all or nothing
-        loaded = self._load_certificate(kept)
-        self._use_certificate(kept, loaded)
-        self.config, self.table, self.resolver = kept, table, resolver
-        self.events.metrics.configure(route_names(config), [item.address for item in self.config.listeners])
+        config, stuck = merged(self.config, config)
+        table, resolver = self._routing(config)  # what can fail comes first: all or nothing
+        loaded = self._load_certificate(config)
+        self._use_certificate(config, loaded)
+        self.config, self.table, self.resolver = config, table, resolver
+        self.events.metrics.configure(route_names(config), [item.address for item in config.listeners])
         self.events.log.configure(style=config.log.format, level=config.log.level)
-        self.queue.trust(longest_wait(self.config.retry))
-        self.scheduler.reload(self.config, self.table, self.resolver)
+        self.queue.trust(longest_wait(config.retry))
+        self.scheduler.reload(config, table, resolver)
         self._admission.sessions = config.limits.sessions
         self._admission.sessions_per_client = config.limits.sessions_per_client
         self._users.configure(config.users_file)
@@ -294,6 +294,8 @@ def merged(old: Config, new: Config) -> tuple[Config, list[str]]:
         stuck.append(f"limits.{RESTART_LIMIT}")
     if new.tls.certificate is None and any(listener.tls != "off" for listener in old.listeners):
         kept["tls"] = old.tls  # of listeners that stay as they are
+    if new.users_file is None and any(listener.auth != "off" for listener in old.listeners):
+        kept["users_file"] = old.users_file
     kept["limits"] = new.limits.model_copy(update={RESTART_LIMIT: limit})
     return new.model_copy(update=kept), stuck
 

@@ -80,3 +80,14 @@ def test_a_reload_cannot_take_the_certificate_from_listeners() -> None:
     assert (kept.tls, stuck) == (files, ["listeners"])
     kept, stuck = merged(old, old.model_copy(update={"tls": others}))
     assert (kept.tls, stuck) == (others, [])
+
+
+def test_a_reload_cannot_take_the_users_from_listeners() -> None:
+    """The same for logins: listeners that still want them know who may; another file is taken."""
+    users, others = Path("/etc/relay/users"), Path("/new/users")
+    listeners = (Listener(auth="required", auth_over="clear"),)
+    old = CONFIG.model_copy(update={"listeners": listeners, "users_file": users})
+    kept, stuck = merged(old, CONFIG)
+    assert (kept.users_file, stuck) == (users, ["listeners"])
+    assert merged(old, old.model_copy(update={"users_file": others}))[0].users_file == others
+    assert merged(CONFIG, CONFIG.model_copy(update={"users_file": users}))[0].users_file == users
