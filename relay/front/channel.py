@@ -157,15 +157,15 @@ class Channel(SMTP):
         self.drop_message()
 
     def stop(self) -> None:
-        """The relay shuts down. A message past its final dot (or a coroutine) is finished first."""
+        """The relay shuts down. A message past its final dot is finished first; a command that waits is not:
+        a login may stand in a long line, or have failed and wait for that."""
         self.stopping = True
-        if self.state in (State.COMMAND, State.DATA):
-            self.say_last(CLOSING)
-            self.flush()
-        elif self.state in (State.PROXY, State.HANDSHAKE):
+        if self.state in (State.PROXY, State.HANDSHAKE):
             self.abort()
         elif self.state is State.CLOSING:
             self.flush()
+        elif self.state is not State.BUSY or self.task is not None:
+            self._end(CLOSING)
 
     def abort(self) -> None:
         if self.transport is not None:
@@ -236,6 +236,10 @@ class Channel(SMTP):
         return self._octets - octets < RATE_OCTETS
 
     def time_out(self, reply: Reply = TIMED_OUT) -> None:
+        self._end(reply)
+
+    def _end(self, reply: Reply) -> None:
+        """Said at once; a command that waits is given up."""
         if self.task is not None:
             self.task.cancel()
         self.say_last(reply)

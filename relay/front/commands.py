@@ -1,7 +1,6 @@
 """The commands: a table from verb to function. Each takes the session and the argument and returns its reply.
 
-What is refused is raised as `Refused`. Nothing here waits: what must (STARTTLS, AUTH) returns
-`session.wait_for(...)`.
+What is refused is raised as `Refused`. Nothing here waits: what must (AUTH) returns `session.wait_for(...)`.
 """
 
 from __future__ import annotations

@@ -324,11 +324,10 @@ class Session(Arrival):
     # --- commands that wait
 
     def wait_for(self, verb: str, work: Coroutine[Any, Any, bytes]) -> bytes:
-        """For commands that cannot answer at once (STARTTLS, AUTH): `return session.wait_for("AUTH",
-        work(...))`.
+        """For a command that cannot answer at once: `return session.wait_for("AUTH", work(...))`.
 
         The coroutine returns the reply or raises as a command does; input waits in the buffer. It is
-        cancelled when the connection is lost or the client's time is out."""
+        cancelled when the connection is lost, the client's time is out or the relay stops."""
         self.state = State.BUSY
         self.task = self.loop.create_task(work)
         self.task.add_done_callback(partial(self._worked, verb))

@@ -145,6 +145,24 @@ async def test_a_failure_is_answered_later(scripted: ScriptedAuthenticator) -> N
     assert gone.transport.take() == []
 
 
+async def test_a_stopping_relay_does_not_wait_for_logins(scripted: ScriptedAuthenticator) -> None:
+    """Neither for a check nor for the delay of a failure: guessers would hold up every restart. 421 at once."""
+    checked, failed = Talk(scripted), Talk(scripted)
+    checked.send(plain("anna", "geheim"))
+    checked.session.stop()
+    assert [line[:9] for line in checked.transport.take()] == ["421 4.3.2"]
+    scripted.verdict.set_result(Verdict("failed", None, 60.0))
+    failed.send(plain("anna", "falsch"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task = failed.session.task
+    failed.session.stop()
+    assert [line[:9] for line in failed.transport.take()] == ["421 4.3.2"]
+    assert task is not None
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled() and failed.transport.closed and failed.transport.take() == []
+
+
 @pytest.mark.usefixtures("quick")
 async def test_three_failures_end_the_connection(real: Authenticator) -> None:
     """The reply is the same each time; a success between does not forgive."""
