@@ -146,7 +146,7 @@ async def test_a_failure_is_answered_later(scripted: ScriptedAuthenticator) -> N
 
 
 async def test_a_stopping_relay_does_not_wait_for_logins(scripted: ScriptedAuthenticator) -> None:
-    """Neither for a check nor for the delay of a failure: guessers would hold up every restart. 421 at once."""
+    """Neither for a check nor for the delay of a failure: guessers would hold up every restart."""
     checked, failed = Talk(scripted), Talk(scripted)
     checked.send(plain("anna", "geheim"))
     checked.session.stop()

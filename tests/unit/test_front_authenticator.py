@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -217,17 +216,16 @@ async def test_trouble_of_ours_is_no_failure(world: World) -> None:
 
 
 async def test_an_unknown_user_takes_as_long(world: World) -> None:
-    """Medians of unknown user and wrong password, taken in turn, differ by less than a twentieth. In CPU,
-    so that others on this machine do not matter: nothing else waits here."""
-    cost = Cost(ln=13)
-    world.authenticator.learn(users(cost, anna="geheim", bert="secret"))
+    """As a wrong password, also where the lines of the file cost more than usual ones. The shortest CPU times
+    of many, taken in turn, are compared: what else runs on this machine only adds to some of them."""
+    world.authenticator.learn(users(Cost(ln=13), anna="geheim", bert="secret"))
     times: dict[str, list[float]] = {"anna": [], "nobody": []}
-    for number in range(31):
+    for number in range(25):
         for name, taken in times.items():
             begun = time.process_time()
             verdict = await world.check(name, f"wrong {number}", f"192.0.2.{number}")
             taken.append(time.process_time() - begun)
             assert verdict.result == "failed"
-    known, unknown = (statistics.median(taken) for taken in times.values())
-    assert abs(known - unknown) < 0.05 * known, (known, unknown)
+    known, unknown = (min(taken) for taken in times.values())
     print(f"wrong password {known * 1000:.2f} ms, unknown user {unknown * 1000:.2f} ms")
+    assert abs(known - unknown) < 0.1 * known, (known, unknown)
