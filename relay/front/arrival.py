@@ -14,6 +14,7 @@ import asyncio
 import ssl
 from typing import cast
 
+from relay.front.admission import Admission
 from relay.front.channel import (
     BUFFER_LIMIT,
     CLOSING,
@@ -27,6 +28,7 @@ from relay.front.deadline import Deadline
 from relay.front.policy import plain_address
 from relay.front.proxy import ProxyError, parse_header
 from relay.front.replies import wire
+from relay.front.service import Service
 from relay.reply import Reply
 
 PROXY_TIME = 10.0  # seconds for the PROXY header
@@ -44,8 +46,14 @@ _REFUSALS = {
 class Arrival(Channel):
     """Between Channel and Session."""
 
-    _proxy_ends = 0.0  # loop time
-    _broken: Exception | None = None  # what ended the connection during a handshake
+    __slots__ = ("_broken", "_proxy_ends")
+
+    def __init__(
+        self, service: Service, admission: Admission[Channel], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(service, admission, loop)
+        self._proxy_ends = 0.0  # loop time
+        self._broken: Exception | None = None  # what ended the connection during a handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)

@@ -8,9 +8,8 @@ the content, and while too much waits behind a commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from aiosmtpd.smtp import SMTP
 
@@ -35,6 +34,9 @@ GIVING_WAY = Reply(421, "4.7.0", "too many sessions, this one has to give way")
 CLOSING = Reply(421, *SHUTTING_DOWN)
 
 
+C = TypeVar("C", bound="Channel")
+
+
 class State(IntEnum):
     COMMAND = 0  # waits for a line
     DATA = 1  # takes the message
@@ -44,33 +46,38 @@ class State(IntEnum):
     HANDSHAKE = 5  # TLS begins
 
 
-def template(hostname: str, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-    """The attributes aiosmtpd's constructor makes (with dir() and getmembers: 0.3 ms), for all sessions of a
-    loop."""
+def ready(kind: type[C], hostname: str, loop: asyncio.AbstractEventLoop) -> type[C]:
+    """`kind` with the attributes that aiosmtpd's constructor makes (with dir() and getmembers: 0.3 ms), once
+    for all sessions of a loop."""
     made = vars(SMTP(None, hostname=hostname, loop=loop))
-    return {name: value for name, value in made.items() if "stream" not in name and name != "_closed"}
+    kept = {
+        name: staticmethod(value) if callable(value) else value
+        for name, value in made.items()
+        if "stream" not in name and name != "_closed" and not hasattr(kind, name)  # those are slots
+    }
+    return type(kind.__name__, (kind,), {"__slots__": (), **kept})
 
 
 class Channel(SMTP):
     """The base of a session: arrival.py says how it begins, session.py what `advance` takes from the
     buffer."""
 
-    transport: asyncio.Transport | None
+    __slots__ = (
+        "_ends", "_octets", "_window", "address", "admission", "at", "below", "buffer", "choked", "client",
+        "deadline", "eof", "held", "intake", "loop", "replies", "secure", "service", "state", "stopping",
+        "task", "transport", "trusted", "useful",
+    )  # fmt: skip
     deadline: Deadline  # made when the session is counted, as are these (loop time)
     useful: float  # when it began, or had a message accepted
     _ends: float
 
-    def __init__(  # not super().__init__: see template
-        self,
-        service: Service,
-        admission: Admission[Channel],
-        loop: asyncio.AbstractEventLoop,
-        made: Mapping[str, Any],
+    def __init__(  # not super().__init__: see ready
+        self, service: Service, admission: Admission[Channel], loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.__dict__.update(made)
         self.loop = loop
         self.service = service
         self.admission = admission
+        self.transport: asyncio.Transport | None = None
         self.address = ""  # of the client, without port
         self.client = ""  # as logged; "" until it was let in
         self.secure = ""  # the TLS version of the session, "" in clear
@@ -89,6 +96,9 @@ class Channel(SMTP):
         self.unfinished = False  # what is in the buffer waits for the next turn
         self._octets = 0
         self._window = (0.0, 0)  # of DATA: when it began, octets then
+
+    def __del__(self) -> None:
+        """The base's looks for a future that we do not have."""
 
     # --- the transport's calls (connection_made: arrival.py)
 

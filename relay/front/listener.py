@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.config.address import parse_endpoint
 from relay.front.admission import Admission
-from relay.front.channel import Channel, template
+from relay.front.channel import Channel, ready
 from relay.front.service import Service
 from relay.front.session import Session
 
@@ -38,10 +38,10 @@ class Listener:
     async def start(self) -> None:
         """Listen. OSError when the address is taken or not ours; ValueError when it is not one."""
         loop = asyncio.get_running_loop()
-        made = template(self.service.hostname, loop)
+        session = ready(Session, self.service.hostname, loop)
         host, port = parse_endpoint(self.service.listener)
         self._server = await loop.create_server(
-            lambda: Session(self.service, self.admission, loop, made), host, port, backlog=ACCEPTED_AT_ONCE
+            lambda: session(self.service, self.admission, loop), host, port, backlog=ACCEPTED_AT_ONCE
         )
         for listening in self._server.sockets:
             with socket.socket(fileno=os.dup(listening.fileno())) as same:

@@ -15,7 +15,7 @@ An exception in our code is 451 and one event, never 5xx. The replies of a run l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, cast
 
@@ -50,15 +50,15 @@ BROKEN = Reply(421, "4.3.0", "local error, closing")
 class Session(Arrival):
     """Made by the listener's factory, one per connection."""
 
+    __slots__ = (
+        "_advancing", "_errors", "_spoiled", "caller", "exchange", "failures", "login", "mail", "put_off",
+        "user",
+    )  # fmt: skip
+
     def __init__(
-        self,
-        service: Service,
-        admission: Admission[Channel],
-        loop: asyncio.AbstractEventLoop,
-        made: Mapping[str, Any],
+        self, service: Service, admission: Admission[Channel], loop: asyncio.AbstractEventLoop
     ) -> None:
-        """made: channel.template() of this loop."""
-        super().__init__(service, admission, loop, made)
+        super().__init__(service, admission, loop)
         self.caller: Caller | None = None  # set by EHLO and HELO
         self.mail: Mail | None = None
         self.user: User | None = None  # who logged in

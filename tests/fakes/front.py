@@ -13,7 +13,7 @@ from relay.config.model import Config, Listener
 from relay.envelope import Envelope
 from relay.front.admission import Admission
 from relay.front.authenticator import Authenticator
-from relay.front.channel import Channel, template
+from relay.front.channel import Channel, ready
 from relay.front.service import Service
 from relay.front.session import Session
 from relay.observe.events import Events
@@ -232,7 +232,7 @@ class Bench:
         self.admission: Admission[Channel] = Admission(1000, 1000) if admission is None else admission
         self.transport = FakeTransport(address)
         loop = cast(asyncio.AbstractEventLoop, self.loop)
-        self.session = Session(self.service, self.admission, loop, _template())
+        self.session = _session_class()(self.service, self.admission, loop)
         self.transport.session = self.session
         self.session.connection_made(cast(asyncio.Transport, self.transport))
         self.greeting = self.transport.take()
@@ -258,9 +258,9 @@ class Bench:
         return self.queue.accepted[-1].content.data
 
 
-def _template() -> dict[str, Any]:
+def _session_class() -> type[Session]:
     loop = asyncio.new_event_loop()
     try:
-        return template("relay.example.com", loop)
+        return ready(Session, "relay.example.com", loop)
     finally:
         loop.close()

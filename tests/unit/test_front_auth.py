@@ -21,7 +21,7 @@ from relay.front import throttle
 from relay.front.admission import Admission
 from relay.front.auth import FAILURES
 from relay.front.authenticator import Authenticator, Verdict
-from relay.front.channel import Channel, State, template
+from relay.front.channel import Channel, State, ready
 from relay.front.session import Session
 from relay.front.throttle import LIMIT
 from relay.observe.events import Events
@@ -67,7 +67,7 @@ class Talk:
         loop = asyncio.get_running_loop()
         self.transport = FakeTransport("192.0.2.7")
         admission: Admission[Channel] = Admission(10, 10)
-        self.session = Session(service, admission, loop, template("relay.example.com", loop))
+        self.session = ready(Session, "relay.example.com", loop)(service, admission, loop)
         self.transport.session = self.session
         self.session.connection_made(cast(asyncio.Transport, self.transport))
         self.send(b"EHLO c\r\n")
