@@ -22,13 +22,14 @@ from fakes.shadow_disk import ShadowDisk
 from fakes.spool import everything
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mailqueue import Entry, Filter, Message, Options, Queue, Recipient, Row, State, message_name
 
 T = TypeVar("T")
 OPTIONS = Options(reserve=0, ballast=0, inline_limit=LARGEST_INLINE, checkpoint_bytes=300_000)
 REPORT = b"report\r\n"
+MEMORY = Path("/dev/shm")  # the disk is our own, so the real one need not be waited for
 Alternatives = list[Known | None]
 
 
@@ -36,7 +37,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.home = Path(tempfile.mkdtemp())
+        self.home = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.spools = 0
         self.spool = self.home / "0"
         self.disk = ShadowDisk()
@@ -126,10 +127,12 @@ class QueueMachine(RuleBasedStateMachine):
         )
         return model.settled(self.known[number], kind, due, self.marks.pop(number, ""))
 
-    @precondition(lambda self: self.leases)
-    @rule(data=st.data(), end=ending, admit=st.booleans())
-    def settle(self, data: st.DataObject, end: dict[str, Any], admit: bool) -> None:
-        number = data.draw(st.sampled_from(sorted(self.leases)))
+    @rule(place=st.integers(0, 9), end=ending, admit=st.booleans())
+    def settle(self, place: int, end: dict[str, Any], admit: bool) -> None:
+        """What hypothesis draws must not depend on what is leased: after a crash that is a matter of time."""
+        if not self.leases:
+            return
+        number = sorted(self.leases)[place % len(self.leases)]
         self.queue.admit = lambda lane: admit
 
         async def settle() -> Known | None:
