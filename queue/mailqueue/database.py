@@ -24,6 +24,7 @@ class Database:
         self.path = path
         self.writer = writer
         self._spare = connect_reader(path)
+        self._spare.execute("SELECT count(*) FROM meta").fetchone()  # from here on it counts as a reader
         self.log = Log(path.with_name(path.name + "-wal"))
         self.lent = False  # the writer is being used by the thread
 
@@ -67,7 +68,8 @@ class Database:
     def abandon(self) -> None:
         """Close and leave everything on disk as it is, for the next process to judge.
 
-        The last connection to close would checkpoint; the one that can only read cannot, so it goes last.
+        The last connection to close would checkpoint, and sync the log again; the one that can only read
+        cannot, so it goes last. (SQLite sees a connection only once it has read something.)
         """
         if self.writer.in_transaction:
             self.writer.execute("ROLLBACK")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -36,5 +37,6 @@ class Lock:
 
     def release(self) -> None:
         """The file stays, empty: removing it would race with the next owner."""
-        os.ftruncate(self._descriptor, 0)
+        with contextlib.suppress(OSError):  # a dead disk keeps our process id; the lock is what counts
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)

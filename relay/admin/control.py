@@ -68,7 +68,8 @@ class Control:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
         for path in {self._known, self.place}:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a dead disk it stays; the next start replaces it
+                path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -24,6 +24,7 @@ class Answer:
     refused: tuple[str, ...] = ()
     code: int = 0
     queue_id: str = ""
+    text: str = ""  # of that reply, with its code
     dotted: bool = False  # the final dot may have been sent
 
 
@@ -53,20 +54,20 @@ class Client:
         """Hands the letter over; `answer` is filled in as replies come, so it is true also after Gone."""
         commands = [f"MAIL FROM:<{letter.sender}>", *(f"RCPT TO:<{to}>" for to in letter.recipients), "DATA"]
         self._send("".join(f"{line}\r\n" for line in commands).encode())
-        mail, _ = self._reply()
+        mail, said = self._reply()
         verdicts = [(to, self._reply()[0]) for to in letter.recipients]
         answer.recipients = tuple(to for to, code in verdicts if code // 100 == 2)
         answer.refused = tuple(to for to, code in verdicts if code // 100 != 2)
-        data, _ = self._reply()
+        data, text = self._reply()
         if data != 354:
-            answer.code = mail if mail // 100 != 2 else data
+            answer.code, answer.text = (mail, said) if mail // 100 != 2 else (data, text)
             self._send(b"RSET\r\n")
             self._reply()
             return
         answer.dotted = True
         self._send(letter.wire)
-        answer.code, text = self._reply()
-        found = _QUEUED.search(text)
+        answer.code, answer.text = self._reply()
+        found = _QUEUED.search(answer.text)
         answer.queue_id = found[1] if found else ""
 
     def begin(self, letter: Letter) -> None:

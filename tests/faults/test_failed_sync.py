@@ -12,11 +12,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from faults.campaign import Campaign
-from faults.client import Client
+from faults.by_hand import Hand
 from faults.crash_states import Recording
 from faults.disk import FILE_SYSTEMS, extents
-from faults.letter import letter
 from faults.logged_campaign import judged, logged
 from faults.sizes import new_seed, rounds
 
@@ -24,25 +22,6 @@ STATES, FULL_STATES = 4, 200
 IO_ERROR = 74  # the exit code (sysexits.h, EX_IOERR)
 SIZE = 100_000  # octets of a letter; a log is folded in when it is over 4 MiB and quiet
 FILLING = 50  # letters
-
-
-class Hand:
-    """Sends letters one by one."""
-
-    def __init__(self, campaign: Campaign) -> None:
-        self._campaign = campaign
-        self._count = 0
-
-    def send(self, count: int, size: int = 1000) -> list[int]:
-        """The replies."""
-        client = Client(self._campaign.relay.smtp_port)
-        codes = []
-        for _ in range(count):
-            self._count += 1
-            made = letter(f"by-hand{self._count}", Random(self._count), size=size)
-            codes.append(self._campaign.load.send(client, made).code)
-        client.close()
-        return codes
 
 
 def salts(log: Path) -> bytes:

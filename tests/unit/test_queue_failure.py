@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import sqlite3
 import threading
@@ -20,6 +21,7 @@ from mailqueue import (
     QueueFailed,
     durable,
 )
+from mailqueue.lock import Lock
 from mailqueue.schema import PAGE_SIZE
 from mailqueue.transaction import Transaction
 
@@ -40,7 +42,8 @@ class BadDisk:
 async def test_after_a_failed_sync_nothing_is_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Whatever its errno: all who wait are refused, the sync is not tried again, the spool is not clean."""
+    """Whatever its errno: all who wait are refused, the sync is not tried again, the spool is not clean.
+    The log is left for the next process: to fold it in would trust what may not be on the disk."""
     spool = tmp_path / "spool"
     disk = BadDisk(number)
     queue = await Queue.open(spool, SMALL)
@@ -62,6 +65,7 @@ async def test_after_a_failed_sync_nothing_is_acknowledged(
         [error.errno for error in failed if isinstance(error, OSError)],
         (spool / "clean").exists(),
     )  # fmt: skip
+    assert (spool / "queue.db-wal").exists()
     monkeypatch.undo()
     seen = Recorder()
     async with opened(spool, observer=seen) as queue:
@@ -273,6 +277,15 @@ async def test_a_disk_that_does_not_say_what_is_free_is_not_full(
         assert not room.is_full_error(sqlite3_error(sqlite3.SQLITE_IOERR))
         room.restore_ballast()
         assert room.look().free_bytes == before.free_bytes
+
+
+def test_a_lock_on_a_dead_disk_is_let_go(tmp_path: Path) -> None:
+    """That the owner's process id cannot be wiped out is no error, and the next one gets the lock."""
+    Lock.acquire(tmp_path).release()
+    descriptor = os.open(tmp_path / "lock", os.O_RDONLY)  # to truncate this fails
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    Lock(descriptor).release()
+    Lock.acquire(tmp_path).release()
 
 
 def sqlite3_error(number: int) -> sqlite3.OperationalError:
