@@ -35,11 +35,11 @@ class Lane:
     """takes: entries may be taken and sent. more: something on disk can be taken. due_at: monotonic seconds,
     when the next of what waits on disk is due, 0.0 unknown or none. promised: entries admitted and not yet
     leased; taking: entries asked for. slowed: monotonic seconds since when the rate holds something back,
-    0.0: it does not."""
+    0.0: it does not. away: monotonic seconds, until when it need not be in memory to wait for its rate."""
 
     __slots__ = (
-        "_fresh_next", "_pumping", "carrier", "condition", "due_at", "fresh", "gone", "links", "more", "name",
-        "policy", "promised", "slowed", "takes", "taking", "throttle", "tools", "waiting",
+        "_fresh_next", "_pumping", "away", "carrier", "condition", "due_at", "fresh", "gone", "links", "more",
+        "name", "policy", "promised", "slowed", "takes", "taking", "throttle", "tools", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,7 @@ class Lane:
         self.taking = 0
         self.promised = 0
         self.slowed = 0.0
+        self.away = 0.0
         self.due_at = 0.0
         self._fresh_next = True
         self._pumping = False
@@ -261,6 +262,9 @@ class Lane:
             throttle.holds(self, self.in_hand + room, self.links.working > 0)
         else:
             self.slowed = self.slowed or self.tools.clock.monotonic()
+            if self.tools.crowded and not (self.in_hand or self.links.total):
+                self.away = self.due_at = throttle.later()
+                self.more = False
         return room
 
     def _peek(self) -> Lease:

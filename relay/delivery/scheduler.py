@@ -200,8 +200,8 @@ class Scheduler:
         tools = self.tools
         now, wall = tools.clock.monotonic(), tools.clock.time()
         tools.settling.ages.look()
-        crowded = 2 * len(self.lanes) > tools.bounds.lanes
-        for link, holder in tools.pool.stale(now - (tools.bounds.tick if crowded else tools.bounds.idle)):
+        patience = tools.bounds.tick if tools.crowded else tools.bounds.idle
+        for link, holder in tools.pool.stale(now - patience):
             holder.give_up(link)
         for lane in list(self.lanes.values()):
             self._sweep_lane(lane, now)
@@ -227,7 +227,8 @@ class Scheduler:
         if quiet and self.lanes.get(lane.name) is lane:
             del self.lanes[lane.name]
             lane.leave()
-            self.tools.queue.unclaim(lane.name)
+            away = lane.away - self.tools.clock.monotonic()
+            self.tools.queue.unclaim(lane.name, self.tools.clock.time() + away if away > 0 else 0.0)
 
     def _claim(self) -> None:
         """Lanes that are due and that nobody has."""

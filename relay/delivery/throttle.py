@@ -25,6 +25,7 @@ Line = dict[Holder, int] | dict[Holder, None]
 
 AHEAD = 2.0  # seconds; a lease taken earlier would only be at risk in a crash
 STARTING = 5  # lanes of one rate that may lease while they have no connection
+AWAY_MOST = 300.0  # seconds; the rate may be changed meanwhile
 _RESTING_MOST = 10_000  # throttles without a lane whose time has not come yet
 _LEAST = 0.001  # seconds, of a timer
 
@@ -33,8 +34,8 @@ class Throttle:
     """One bucket and its lines. Holders are lanes."""
 
     __slots__ = (
-        "__weakref__", "_clock", "_ready", "_senders", "_starting", "_takers", "_timer", "_turn", "bucket",
-        "held",
+        "__weakref__", "_clock", "_ready", "_senders", "_starting", "_tail", "_takers", "_timer", "_turn",
+        "bucket", "held",
     )  # fmt: skip
 
     def __init__(self, rate: Rate, clock: Clock) -> None:
@@ -45,6 +46,7 @@ class Throttle:
         self._starting: set[Holder] = set()
         self._senders: dict[Holder, int] = {}  # with the messages that its next entry makes
         self._takers: dict[Holder, None] = {}
+        self._tail = 0.0  # when the last of those who were sent away comes again
         self._turn: tuple[Holder, Line] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -107,6 +109,15 @@ class Throttle:
         self._takers.setdefault(holder)
         self._arm(now)
         return 0
+
+    def later(self) -> float:
+        """When one who wants room comes again (monotonic seconds), if it does not stand in line: one after
+        the other, as the rate has room for them."""
+        now = self._clock.monotonic()
+        self._tail = max(self._tail, now) + self.bucket.interval
+        if self._tail > now + AWAY_MOST:
+            self._tail = now + self.bucket.interval
+        return min(self._tail, now + AWAY_MOST)
 
     def _starts(self, entries: int) -> bool:
         """May a lane without a connection lease its first entry?"""

@@ -61,6 +61,11 @@ class Tools:
     opening: set[asyncio.Task[Any]] = field(default_factory=set)  # may be cancelled at any time
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)  # must end by themselves
 
+    @property
+    def crowded(self) -> bool:
+        """True when there are so many lanes in memory that who only waits should leave."""
+        return 2 * len(self.lanes) > self.bounds.lanes
+
     def room(self, lane_is_empty: bool) -> int:
         """How many more entries may be leased now; one for a lane with nothing in hand while there is any
         room."""

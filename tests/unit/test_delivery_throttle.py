@@ -17,6 +17,8 @@ from relay.delivery.job import Kind, Verdict
 from relay.delivery.pool import Link
 from relay.delivery.rate import Rate
 from relay.delivery.throttle import Throttle
+from relay.delivery.tools import Bounds
+from relay.routing.table import LanePolicy
 
 FAST = (600, 60.0)
 SLOW = (30, 60.0)
@@ -191,6 +193,34 @@ async def test_lanes_that_wait_for_a_connection_hold_nobody_up() -> None:
             world.queue.submit(lane)
     assert len(await world.pace(20, 0.05)) >= 9
     assert world.queue.leased <= 6
+
+
+class SomeSlow(FakeTable):
+    """Domains with "slow" in them belong to a route with a rate, the others to nobody."""
+
+    def policy(self, lane: str) -> LanePolicy | None:
+        self.route = "slow" if "slow" in lane else "mx"
+        return super().policy(lane)
+
+
+async def test_the_lanes_of_a_slow_route_leave_memory_to_others() -> None:
+    """More domains wait for one rate than lanes may be in memory: others find room, the rate is used, and
+    every domain has its turn."""
+    table = SomeSlow()
+    table.rates["slow"] = (60, 60.0)
+    world = World(table=table, bounds=Bounds(lanes=10))
+    for _ in range(3):
+        for number in range(20):
+            world.queue.submit(f"mx:slow{number}.example")
+    await world.pass_time(20, 0.1)
+    assert len(world.scheduler.lanes) <= 6
+    for number in range(5):
+        world.queue.submit(f"mx:live{number}.example")
+    await world.pass_time(1)
+    assert sum("live" in address for address in world.hop.arrived) == 5
+    await world.pass_time(46, 0.1)
+    assert len(world.hop.arrived) == 65
+    assert not world.queue.rows
 
 
 async def test_a_lane_in_trouble_leaves_its_room_to_others() -> None:
