@@ -118,7 +118,7 @@ class Carrier:
         elif lane.links.working > (not link.closed) and _crowded(attempt):
             lane.links.crowded(link)
             lane.again(attempt.lease)
-        elif verdict.elsewhere and target is not None and self._may_detour():
+        elif verdict.elsewhere and target is not None and self._may_detour(len(verdict.elsewhere)):
             self.detours += 1
             lane.tools.spawn(self._detour(attempt, verdict, target), lane.tools.tasks)
         else:
@@ -182,14 +182,14 @@ class Carrier:
         clock = self.lane.tools.clock
         return clock.time() + max((closed or 0.0) - clock.monotonic(), PAUSE)
 
-    def _may_detour(self) -> bool:
+    def _may_detour(self, recipients: int) -> bool:
         """Is there another host, and room to try it? Else the retry schedule does."""
         lane = self.lane
         return (
             lane.links.choices > 1
             and not lane.tools.stopping
             and self.detours < max(1, lane.policy.concurrency // 2)
-            and (lane.throttle is None or lane.throttle.soon)
+            and (lane.throttle is None or lane.throttle.soon(transactions(recipients)))
             and lane.links.lend()
         )
 

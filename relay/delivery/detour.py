@@ -44,7 +44,7 @@ async def detour(lane: Lane, attempt: Attempt, verdict: Verdict, used: Target) -
             continue
         attempt.sessions += 1
         await _turn(lane, link, len(verdict.elsewhere))
-        if link.closed:  # the host hung up before it was used: it has said nothing
+        if link.closed:  # before it was used: the host has said nothing
             spare(job)
             continue
         earlier = dict(job.results)
@@ -112,12 +112,14 @@ async def _room(lane: Lane) -> None:
 
 
 async def _turn(lane: Lane, link: Link, recipients: int) -> None:
-    """Another message at this host: it waits for the rate as all do. `link` is closed if the relay stops."""
+    """Another message at this host: it waits for the rate as all do. `link` is closed if the relay stops, or
+    if that would take long."""
+    seconds: float | None = 0.0
     if lane.throttle is not None:
         seconds = lane.throttle.reserve(transactions(recipients))
         if seconds:
             await _unless_stopped(lane, asyncio.sleep(seconds))
-    if lane.tools.stopping and not link.closed:
+    if (seconds is None or lane.tools.stopping) and not link.closed:
         link.close()
 
 

@@ -361,7 +361,7 @@ class Lane:
         if policy is not None:
             self.policy = policy
             self.links.renew(policy)
-            self.throttle = self.tools.throttles.of(policy)
+        self.throttle = self.tools.throttles.of(policy) if policy is not None else None
         for lease in leases:
             self._sort(lease.entry)
         self.pump()

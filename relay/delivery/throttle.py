@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Line = dict[Holder, int] | dict[Holder, None]
 
 AHEAD = 2.0  # seconds; a lease taken earlier would only be at risk in a crash
+PATIENCE = 100.0  # seconds that an open connection waits for the rate; hosts hang up on what is idle
 STARTING = 5  # lanes of one rate that may lease while they have no connection
 AWAY_MOST = 300.0  # seconds; the rate may be changed meanwhile
 _RESTING_MOST = 10_000  # throttles without a lane whose time has not come yet
@@ -62,15 +63,18 @@ class Throttle:
         self._arm(now)
         return False
 
-    @property
-    def soon(self) -> bool:
-        """True when one more in front of all others would not wait for long."""
-        return self.bucket.wait(self._clock.monotonic()) <= max(AHEAD, self.bucket.interval)
+    def soon(self, messages: int) -> bool:
+        """True when so many more in front of all others would not wait for long."""
+        most = min(max(AHEAD, self.bucket.interval), PATIENCE)
+        return self.bucket.wait(self._clock.monotonic(), messages) <= most
 
-    def reserve(self, messages: int) -> float:
-        """Charge so many messages that go before all others: in so many seconds."""
+    def reserve(self, messages: int) -> float | None:
+        """Charge so many messages that go before all others: in so many seconds. None: not soon, not
+        charged."""
         now = self._clock.monotonic()
         wait = self.bucket.wait(now, messages)
+        if wait > PATIENCE:
+            return None
         self.bucket.charge(now + wait, messages)
         return wait
 

@@ -256,6 +256,53 @@ async def test_a_reload_changes_the_rate() -> None:
     assert len(world.hop.arrived) == 300
 
 
+async def test_a_rate_does_not_hold_what_goes_another_way_since_a_reload() -> None:
+    world = limited((1, 3600.0))
+    for _ in range(100):
+        world.queue.submit(LANE)
+    await world.pace(1, 0.5)
+    world.table.gone, world.table.routes["example.org"] = {LANE}, "mx:other.example"
+    world.scheduler.reload(Config(), world.table, world.resolver)
+    await world.pass_time(2)
+    await world.settle_down(300)
+    assert len(world.hop.arrived) == 100
+
+
+@pytest.mark.parametrize(("rate", "recipients"), [((1, 3600.0), 1), ((1, 60.0), 250)])
+async def test_a_detour_that_the_rate_does_not_allow_for_long_is_not_made(
+    rate: tuple[int, float], recipients: int
+) -> None:
+    """No open connection waits for it; the retry schedule does."""
+    world = limited(rate)
+    world.resolver.resolution = type(world.resolver)("a.example", "b.example").resolution
+    many = [f"u{number}@example.org" for number in range(recipients)]
+    for address in many:
+        world.hop.answers[f"{address} a.example"] = [said(451, "later")]
+    world.queue.submit(LANE, *many)
+    await world.settle_down()
+    assert world.hop.by_host == {"a.example": 1}
+    (row,) = world.queue.rows.values()
+    assert (row.leased, row.entry.attempts) == (False, 1)
+
+
+async def test_a_detour_whose_turn_was_taken_meanwhile_is_not_waited_for() -> None:
+    """While it was connecting, others were charged."""
+    world = limited((1, 60.0))
+    world.resolver.resolution = type(world.resolver)("a.example", "b.example").resolution
+    world.hop.answers["to@example.org a.example"] = [said(451, "later")]
+    world.queue.submit(LANE)
+    while "b.example" not in world.hop.by_host:
+        await world.settle_down(1)
+    throttle = world.scheduler.lanes[LANE].throttle
+    assert throttle is not None
+    throttle.bucket.charge(world.clock.monotonic())
+    free_at = throttle.bucket.free_at
+    await world.settle_down()
+    (row,) = world.queue.rows.values()
+    assert (row.leased, row.entry.attempts) == (False, 1)
+    assert throttle.bucket.free_at == free_at
+
+
 async def test_a_dead_kept_connection_costs_a_turn_and_nothing_more() -> None:
     """The next hop may have counted it; the message stays first in line."""
     world = limited(SLOW)
