@@ -4,13 +4,14 @@ Each route with a rate has one Throttle for all its lanes, each domain of `mx:` 
 first come first served: `_senders` have entries in hand and wait for the rate, `_takers` have entries on disk
 and wait for room. Room is what the rate can carry in AHEAD seconds: everything else waits on disk, where it
 costs nothing and is in nobody's way. A lane without a connection yet is not counted among what is ready (its
-next hop may be dead), so it may lease one entry, and only STARTING of them at a time.
+next hop may be dead), so it may lease one entry, and only STARTING of them in AHEAD seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -25,7 +26,7 @@ Line = dict[Holder, int] | dict[Holder, None]
 
 AHEAD = 2.0  # seconds; a lease taken earlier would only be at risk in a crash
 PATIENCE = 100.0  # seconds that an open connection waits for the rate; hosts hang up on what is idle
-STARTING = 5  # lanes of one rate that may lease while they have no connection
+STARTING = 5  # lanes of one rate that may lease within AHEAD while they have no connection
 AWAY_MOST = 300.0  # seconds; the rate may be changed meanwhile
 _RESTING_MOST = 10_000  # throttles without a lane whose time has not come yet
 _LEAST = 0.001  # seconds, of a timer
@@ -44,7 +45,7 @@ class Throttle:
         self.held = 0  # in hand, by lanes with a connection
         self._clock = clock
         self._ready: dict[Holder, int] = {}
-        self._starting: set[Holder] = set()
+        self._starting: dict[Holder, float] = {}  # without a connection, and since when
         self._senders: dict[Holder, int] = {}  # with the messages that its next entry makes
         self._takers: dict[Holder, None] = {}
         self._tail = 0.0  # when the last of those who were sent away comes again
@@ -84,12 +85,13 @@ class Throttle:
         """`holder` has so many entries in hand (leased or about to be, and not sent)."""
         before = self.held
         self.held -= self._ready.pop(holder, 0)
-        self._starting.discard(holder)
         if entries and connected:
             self._ready[holder] = entries
             self.held += entries
-        elif entries:
-            self._starting.add(holder)
+        if entries and not connected:
+            self._starting.setdefault(holder, self._clock.monotonic())
+        else:
+            self._starting.pop(holder, None)
         if self._takers and self.held < before:
             self._set_timer(0.0)
 
@@ -125,7 +127,10 @@ class Throttle:
 
     def _starts(self, entries: int) -> bool:
         """May a lane without a connection lease its first entry?"""
-        return not entries and len(self._starting) < STARTING
+        if entries:
+            return False
+        since = next(islice(reversed(self._starting.values()), STARTING - 1, None), None)
+        return since is None or self._clock.monotonic() - since >= AHEAD
 
     # --- turns
 
