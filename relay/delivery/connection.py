@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._mark = 0.0  # when the present stage began, monotonic
         self._open = False  # the peer has a MAIL that nothing has ended
         self._paused = False
-        self._closed = False
+        self._closed = self._leaving = False
         self._gone = asyncio.Event()
 
     @property
@@ -126,6 +126,13 @@ class Connection(asyncio.Protocol):
             self._finish(Trouble.EOF, "the connection was cut by us")
         self._cut()
 
+    def _leave(self) -> None:
+        """Once: what it says later gives it no more time."""
+        if not self._leaving:
+            self._leaving = True
+            self._stop_timer()
+            self._timer = self._loop.call_later(_LINGER, self._transport.close)
+
     async def wait_closed(self) -> None:
         """Returns when the socket is closed (after close(), abort() or a loss)."""
         await self._gone.wait()
@@ -137,8 +144,7 @@ class Connection(asyncio.Protocol):
             self._reader.feed(data)
             self._read_replies(self._transaction)
         elif self._closed:  # the answer to QUIT; the peer closes now (RFC 5321 4.1.1.10) and counts one less
-            self._stop_timer()
-            self._timer = self._loop.call_later(_LINGER, self._transport.close)
+            self._leave()
         else:
             self._lose()  # 421, or a peer that talks unasked
 

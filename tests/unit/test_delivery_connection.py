@@ -309,6 +309,20 @@ def test_a_peer_that_says_goodbye_and_stays_is_left(run: Run) -> None:
     run(scenario())
 
 
+def test_a_peer_that_talks_on_after_goodbye_is_left_as_soon(run: Run) -> None:
+    """Promise 7: it holds a place of its lane no longer than others."""
+
+    async def scenario() -> None:
+        async with connected({"QUIT": STALL}) as (_, connection):
+            connection.close()
+            async with asyncio.timeout(5):
+                while not connection.ended:
+                    connection.data_received(b"221 2.0.0 bye\r\n")
+                    await asyncio.sleep(0.05)
+
+    run(scenario())
+
+
 def test_messages_are_counted_as_the_peer_counts_them(run: Run) -> None:
     """Each MAIL is one: 250 recipients are three, and a RSET before one is none."""
 
