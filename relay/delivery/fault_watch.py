@@ -17,10 +17,10 @@ from relay.routing.table import LanePolicy
 
 
 class FaultWatch:
-    """One for all routes. probing: hosts that are being asked."""
+    """One for all routes. probing: hosts that are being asked, and the lane that counts the connection."""
 
     def __init__(self, tools: Tools, suspended: Suspended) -> None:
-        self.probing: set[Key] = set()
+        self.probing: dict[Key, Lane | None] = {}
         self._tools, self._suspended = tools, suspended
 
     def sweep(self, now: float) -> None:
@@ -37,20 +37,27 @@ class FaultWatch:
             if policy is not None and not asked:
                 self._begin(key, policy)
 
+    def counts(self, lane: Lane) -> None:
+        """It came into memory: what is under way to its hosts is a connection of it."""
+        for key, counting in self.probing.items():
+            if counting is None and lane.name == f"route:{key[0]}":
+                self.probing[key] = lane
+                lane.links.abroad += 1
+
     def _begin(self, key: Key, policy: LanePolicy) -> None:
         """Not now, where it would be one connection too many."""
         tools = self._tools
         lane = tools.lanes.get(policy.lane)
         if (lane is not None and lane.links.full) or not tools.pool.try_reserve():
             return
-        self.probing.add(key)
+        self.probing[key] = None
         if lane is not None:
-            lane.links.abroad += 1
-        tools.spawn(self._probe(key, policy, lane), tools.opening)
+            self.counts(lane)
+        tools.spawn(self._probe(key, policy), tools.opening)
 
-    async def _probe(self, key: Key, policy: LanePolicy, lane: Lane | None) -> None:
+    async def _probe(self, key: Key, policy: LanePolicy) -> None:
         """A session with this host, closed at once: what it ended as is told to the faults by the dialer."""
-        tools = self._tools
+        tools, link = self._tools, None
         try:
             async with asyncio.timeout(BUDGET):
                 for target in await tools.dialer.addresses(policy):
@@ -61,9 +68,11 @@ class FaultWatch:
         except (NoSuchHost, Unreachable, OpenFailed, TimeoutError):
             return  # the fault stands
         finally:
-            self.probing.discard(key)
+            lane = self.probing.pop(key)
             tools.pool.release()
             tools.pool.serve()
             if lane is not None:
+                if link is not None:
+                    lane.links.leaves(link)
                 lane.links.abroad -= 1
                 lane.pump()

@@ -166,6 +166,7 @@ class Scheduler:
         lane = self.lanes[name] = Lane(name, self.tools.table.policy(name), self.tools, condition)
         lane.links.elder = next((old.links for old in reversed(self.parting) if old.name == name), None)
         self.tools.queue.claim_lane(name)
+        self.fault_watch.counts(lane)
         return lane
 
     def _suspend(self, lane: Lane) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fakes.delivery import said
 from fakes.delivery_route import LANE, A, B, hosts_at_fault, refusal, world
@@ -75,6 +77,33 @@ async def test_a_probe_is_no_connection_too_many() -> None:
     await here.pass_time(12)
     assert here.hop.by_host[A] == 2
     assert here.hop.most == 1
+
+
+async def test_a_probe_counts_for_a_lane_that_comes_meanwhile() -> None:
+    """Nobody sent anything when it began."""
+    here = world(A, B, concurrency=1)
+    here.hop.faulty[A] = refusal(A)
+    await here.pass_time(30)
+    assert not here.scheduler.lanes
+    here.hop.gate = asyncio.Event()
+    await here.pass_time(31)
+    assert here.hop.by_host[A] == 2
+    here.queue.submit(LANE)
+    await here.pass_time(2)
+    assert here.hop.opens == 3
+    here.hop.faulty.clear()
+    here.hop.slow_quit = True
+    here.hop.gate.set()
+    await here.pass_time(2)
+    assert len(here.hop.quitting) == 1
+    assert here.hop.opens == 3
+    here.hop.slow_quit = False
+    here.hop.quitting[0].gone()
+    await here.settle_down()
+    assert len(here.hop.arrived) == 2
+    assert here.scheduler.lanes[LANE].links.total == len(here.hop.links) == here.hop.most == 1
+    await here.pass_time(60)
+    assert not here.scheduler.lanes and here.scheduler.tools.pool.taken == 0
 
 
 async def test_a_host_at_fault_may_have_what_the_others_lack() -> None:
