@@ -19,6 +19,7 @@ from fakes.memory_queue import MemoryQueue
 from relay.config.model import Config
 from relay.config.model import Listener as ListenerConfig
 from relay.front.admission import Admission
+from relay.front.authenticator import Authenticator
 from relay.front.certificate import load
 from relay.front.certificate_watch import CertificateWatch
 from relay.front.channel import Channel
@@ -199,16 +200,19 @@ async def secure_front(
     handshake_time: float = 60.0,
     sessions: int = 100,
     sessions_per_client: int = 100,
+    authenticator: Authenticator | None = None,
 ) -> AsyncIterator[SecureFront]:
-    """Stopped at the end: every session is released, none is counted twice, and there was no bug."""
+    """authenticator: logins are taken, in clear as well. Stopped at the end: every session is released, none
+    is counted twice, and there was no bug."""
     events, queue = RecordingEvents(), MemoryQueue()
     certificate = CertificateWatch(events, lambda: NOW, handshake_time=handshake_time)
+    auth = {"auth": "optional", "auth_over": "clear"} if authenticator else {}
     listening = ListenerConfig.model_validate(
-        {"address": "127.0.0.1:0", "tls": tls, "proxy_from": proxy_from}
+        {"address": "127.0.0.1:0", "tls": tls, "proxy_from": proxy_from, **auth}
     )
     service = Service(
         Config.model_validate({"hostname": NAME, **(config or {})}), listening, queue, DomainRoutes(), events,
-        lambda: NOW, certificate=certificate,
+        lambda: NOW, authenticator, certificate,
     )  # fmt: skip
     admission: Admission[Channel] = Admission(sessions, sessions_per_client)
     listener = Listener(service, admission)

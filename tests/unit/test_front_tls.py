@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Iterator
 
@@ -9,6 +10,11 @@ import pytest
 from fakes.certificates import authority
 from fakes.loops import LOOPS, Run, running
 from fakes.secure_front import NAME, Wire, secure_front, until
+
+from relay.front.authenticator import Authenticator
+from relay.observe.events import Events
+from relay.users.listing import parse_listing
+from relay.users.password import Cost, make_hash
 
 KINDS = ("starttls", "implicit")
 
@@ -115,6 +121,30 @@ def test_what_was_said_in_clear_is_forgotten(run: Run) -> None:
             await client.handshake()
             assert await client.say("DATA") == "503 5.5.1 MAIL first"
             assert await client.say("MAIL FROM:<a@b.example>") == "503 5.5.1 EHLO first"
+
+    run(scenario())
+
+
+def test_a_login_in_clear_does_not_count_inside(run: Run) -> None:
+    """RFC 3207 section 4.2: whoever was on the way may have made it. The client logs in again."""
+
+    async def scenario() -> None:
+        authenticator = Authenticator(Events())
+        authenticator.learn(parse_listing(f"anna:{make_hash('geheim', bytes(16), Cost(ln=10)).line}"))
+        login = "AUTH PLAIN " + base64.b64encode(b"\0anna\0geheim").decode()
+        mail = ("EHLO c", "MAIL FROM:<a@b.example>", "RCPT TO:<x@y.example>")
+        async with secure_front(config={"trusted_networks": []}, authenticator=authenticator) as front:
+            client = await front.client()
+            await client.reply()
+            await client.say("EHLO c")
+            assert (await client.say(login))[:3] == "235"
+            assert (await client.say(*mail, "RSET", "STARTTLS"))[:3] == "220"
+            await client.handshake()
+            assert (await client.say(*mail))[:9] == "550 5.7.1"
+            await client.say("RSET")
+            assert (await client.say(login))[:3] == "235"
+            assert (await client.say(*mail[1:]))[:3] == "250"
+        authenticator.close()
 
     run(scenario())
 
