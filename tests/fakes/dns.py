@@ -1,4 +1,4 @@
-"""A resolver over a SmallDns, with short time limits and events that remember."""
+"""A resolver over a SmallDns, with its time limits and events that remember."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ class World:
         return found.reason if isinstance(found, DnsDeferred) else "failed", found.reply.enhanced
 
 
-def short_client(servers: Iterable[str], question_seconds: float = 0.4) -> DnsClient:
+SHORT, LONG = 0.4, 4.0  # seconds for a question: SHORT where nobody answers, it is too few on a busy machine
+
+
+def short_client(servers: Iterable[str], question_seconds: float = LONG) -> DnsClient:
     """A try takes a quarter of the question's time."""
     return DnsClient(tuple(servers), try_seconds=question_seconds / 4, question_seconds=question_seconds)
 
@@ -78,8 +81,8 @@ async def world(
     records: Mapping[str, Iterable[Record]],
     *,
     clock: Callable[[], float] = monotonic,
-    seconds: float = 5.0,
-    question_seconds: float = 0.4,
+    seconds: float = 20.0,
+    question_seconds: float = LONG,
     more_servers: Iterable[str] = (),
     **config: Any,
 ) -> AsyncIterator[World]:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from fakes.dns import A1, A2, mx, world
+from fakes.dns import A1, A2, SHORT, mx, world
 
 from relay.demo.dns import Step
 from relay.routing.explain import describe
@@ -41,7 +41,7 @@ async def test_via_in_listed_order() -> None:
 async def test_a_next_hop_that_is_not_found_is_temporary(step: Step) -> None:
     """It is the operator's mistake, and nobody's mail is bounced for it. (".invalid" is unknown to every
     system.)"""
-    async with world({}, routes=route("hop.invalid")) as here:
+    async with world({}, routes=route("hop.invalid"), question_seconds=SHORT) as here:
         here.dns.script("*", "*", then=step)
         assert await here.verdict("u@x.test") == ("dns", "4.4.3")
 

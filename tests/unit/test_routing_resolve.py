@@ -139,14 +139,14 @@ async def test_one_time_budget_for_all_questions() -> None:
     """20 preferences whose hosts never answer: the budget ends it, not 20 time-outs in a row; what is known
     counts."""
     records: Records = {"x.test": mx(*((n, f"m{n}.test") for n in range(20))), "m0.test": [A1]}
-    async with world(records, seconds=0.3) as here:
+    async with world(records, seconds=1.0) as here:
         for n in range(1, 20):
             here.dns.script(f"m{n}.test", "*", then="drop")
         started = asyncio.get_running_loop().time()
         assert await here.hosts("u@x.test") == [("m0.test", ("192.0.2.1",), 0)]
         here.dns.script("m0.test", "*", then="drop")
-        assert asyncio.get_running_loop().time() - started < 1.5
-    async with world({**records, "m0.test": []}, seconds=0.3) as here:
+        assert asyncio.get_running_loop().time() - started < 4
+    async with world({**records, "m0.test": []}, seconds=1.0) as here:
         here.dns.script("*", "A", then="drop")
         here.dns.script("*", "AAAA", then="drop")
         assert await here.verdict("u@x.test") == ("dns", "4.4.3")
@@ -157,7 +157,7 @@ def test_the_same_on_uvloop() -> None:
     records = {"x.test": mx((10, "a.test"), (20, "b.test")), "a.test": [A1, SIX], "b.test": [A2]}
 
     async def scene() -> tuple[object, ...]:
-        async with world(records) as here:
+        async with world(records, question_seconds=1.0) as here:
             return await _scene(here)
 
     assert uvloop.run(scene()) == asyncio.run(scene())
@@ -169,7 +169,7 @@ async def _scene(here: World) -> tuple[object, ...]:
     here.dns.script("stall.test", "*", then="stall")
     domains: Iterable[str] = ("slow.test", "stall.test", "gone.test", "[127.0.0.1]")
     found: tuple[object, ...] = (*(await here.hosts("u@x.test")),)
-    found += tuple([await here.verdict(f"u@{domain}") for domain in domains])
+    found += tuple(await asyncio.gather(*(here.verdict(f"u@{domain}") for domain in domains)))
     await here.dns.stop()
     return (*found, await here.verdict("u@later.test"))
 

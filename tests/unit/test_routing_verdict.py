@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from fakes.dns import A1, A2, SIX, Records, mx, world
+from fakes.dns import A1, A2, LONG, SHORT, SIX, Records, mx, world
 
 from relay.demo.dns import Step
 
@@ -175,7 +175,8 @@ TROUBLE: tuple[tuple[Step, str], ...] = (
 @pytest.mark.parametrize("name", ["x.test", "a.test"])
 async def test_trouble_is_temporary(step: Step, result: str, name: str) -> None:
     """Promise 5, with the domain's and with the MX host's name; and counted for what it is."""
-    async with world({"x.test": mx((10, "a.test")), "a.test": [A1]}) as here:
+    records = {"x.test": mx((10, "a.test")), "a.test": [A1]}
+    async with world(records, question_seconds=SHORT if result == "timeout" else LONG) as here:
         here.dns.script(name, "*", then=step)
         assert await here.verdict("u@x.test") == ("dns", "4.4.3")
         assert result in {said for _, said in here.events.lookups}
@@ -186,7 +187,8 @@ async def test_nobody_listens() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
         closed.bind(("127.0.0.1", 0))
         closed.connect(("127.0.0.1", 9))  # only that peer's datagrams are taken: ours are refused
-        async with world({}, dns={"servers": [f"127.0.0.1:{closed.getsockname()[1]}"]}) as here:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        async with world({}, dns={"servers": [address]}, question_seconds=SHORT) as here:
             assert await here.verdict("u@x.test") == ("dns", "4.4.3")
             assert here.events.lookups == [("mx", "timeout")]
 
