@@ -5,6 +5,7 @@ Promises 1, 2 and 7. What single system calls do when they fail: test_failing_ca
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import time
@@ -121,32 +122,47 @@ def test_a_disk_that_dies_or_turns_read_only(tmp_path: Path, kind: str) -> None:
 
 
 def test_no_more_files(tmp_path: Path) -> None:
-    """Sessions that are there go on, new ones wait, nothing spins; a letter that needs a file gets 451."""
+    """Sessions that are there go on, new ones wait or are closed, nothing spins; a letter that needs a file
+    gets 451. (The relay counts its sessions so that this does not happen; here its limit is lowered later.)
+    """
     with telling(tmp_path) as campaign:
         relay, hand = campaign.relay, Hand(campaign)
         assert hand.send(1, LARGE) == [250]
         with closing(Client(relay.smtp_port)) as client:
             limits = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
-            waiting = [socket.create_connection(("127.0.0.1", relay.smtp_port), 30) for _ in range(5)]
             assert hand.one(client, 2 * LARGE).text.startswith(TROUBLE)
             assert hand.one(client).code == 250
+            files = len(list(Path(f"/proc/{relay.pid}/fd").iterdir()))
+            resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (files + 4, limits[1]))
+            waiting = connections(relay.smtp_port, 20)
             before = processor_time(relay.pid)
             time.sleep(1)  # in which a relay that spins shows
             spent = processor_time(relay.pid) - before
             resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, limits)
-            assert [connection.recv(100)[:4] for connection in waiting] == [b"220 "] * 5
             for connection in waiting:
                 connection.close()
             assert hand.one(client, 2 * LARGE).code == 250
-        assert relay.ready()
+        relay.wait_until(relay.ready, "ready")
         relay.kill9()
         campaign.restart("no more files")
         findings = campaign.finish(30)
     print(f"{spent:.2f} s of processor time in a second")
-    assert spent < 0.6
+    assert spent < 0.3
     assert findings.clean, str(findings)
     assert findings.figures["accepted"] == hand.accepted
+
+
+def connections(port: int, count: int) -> list[socket.socket]:
+    """More than the relay has files for: some of them are greeted, some are not."""
+    made = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(count)]
+    greeted = 0
+    for connection in made:
+        connection.settimeout(0.2)
+        with contextlib.suppress(OSError):  # it waits, or was closed
+            greeted += connection.recv(100).startswith(b"220")
+    assert 0 < greeted < count
+    return made
 
 
 def processor_time(pid: int) -> float:
