@@ -68,10 +68,10 @@ class World:
         return found.reason if isinstance(found, DnsDeferred) else "failed", found.reply.enhanced
 
 
-SHORT, LONG = 0.4, 4.0  # seconds for a question: SHORT where nobody answers, it is too few on a busy machine
+SHORT, USUAL = 0.4, 4.0  # seconds for a question: SHORT where nobody answers, it is too few on a busy machine
 
 
-def short_client(servers: Iterable[str], question_seconds: float = LONG) -> DnsClient:
+def short_client(servers: Iterable[str], question_seconds: float = USUAL) -> DnsClient:
     """A try takes a quarter of the question's time."""
     return DnsClient(tuple(servers), try_seconds=question_seconds / 4, question_seconds=question_seconds)
 
@@ -82,7 +82,7 @@ async def world(
     *,
     clock: Callable[[], float] = monotonic,
     seconds: float = 20.0,
-    question_seconds: float = LONG,
+    question_seconds: float = USUAL,
     more_servers: Iterable[str] = (),
     **config: Any,
 ) -> AsyncIterator[World]:

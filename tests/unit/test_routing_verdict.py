@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from fakes.dns import A1, A2, LONG, SHORT, SIX, Records, mx, world
+from fakes.dns import A1, A2, SHORT, SIX, USUAL, Records, mx, world
 
 from relay.demo.dns import Step
 
@@ -176,7 +176,7 @@ TROUBLE: tuple[tuple[Step, str], ...] = (
 async def test_trouble_is_temporary(step: Step, result: str, name: str) -> None:
     """Promise 5, with the domain's and with the MX host's name; and counted for what it is."""
     records = {"x.test": mx((10, "a.test")), "a.test": [A1]}
-    async with world(records, question_seconds=SHORT if result == "timeout" else LONG) as here:
+    async with world(records, question_seconds=SHORT if result == "timeout" else USUAL) as here:
         here.dns.script(name, "*", then=step)
         assert await here.verdict("u@x.test") == ("dns", "4.4.3")
         assert result in {said for _, said in here.events.lookups}
