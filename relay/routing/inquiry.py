@@ -62,6 +62,8 @@ class Inquiry:
     async def mx(self, domain: str, port: int, complete: bool) -> Survey:
         """RFC 5321 section 5.1."""
         (answer,) = await self._ask(domain, ["MX"])
+        if answer.result == "nodata":
+            (answer,) = await self._ask(domain, ["MX"], sure=True)
         settled = _settled(domain, answer)
         if settled is not None:
             return Survey(domain, settled=settled)
@@ -98,7 +100,7 @@ class Inquiry:
         """One MX host: its addresses, sifted."""
         if as_address(where.name) is not None:
             return where.with_nothing("an IP address in place of a host name")
-        answers = await self._ask(where.name, self._rules.wanted)
+        answers = await self._addresses(where.name)
         found = [address for answer in answers for address in answer.addresses]
         if found:
             return self._sift(domain, where, found)
@@ -111,13 +113,20 @@ class Inquiry:
             return where.with_nothing(_reasons(answers))
         return where.with_trouble(_reasons(answers))
 
-    async def _ask(self, name: str, kinds: Iterable[Kind]) -> list[Answer]:
-        return list(await asyncio.gather(*(self._one(name, kind) for kind in kinds)))
+    async def _addresses(self, name: str) -> list[Answer]:
+        """Asked again where there is none: that may end mail."""
+        answers = await self._ask(name, self._rules.wanted)
+        if any(answer.addresses or not answer.definite for answer in answers):
+            return answers
+        return await self._ask(name, self._rules.wanted, sure=True)
 
-    async def _one(self, name: str, kind: Kind) -> Answer:
+    async def _ask(self, name: str, kinds: Iterable[Kind], *, sure: bool = False) -> list[Answer]:
+        return list(await asyncio.gather(*(self._one(name, kind, sure) for kind in kinds)))
+
+    async def _one(self, name: str, kind: Kind, sure: bool) -> Answer:
         try:
             async with asyncio.timeout_at(self._deadline):
-                return await self._lookup.ask(name, kind)
+                return await self._lookup.ask(name, kind, sure=sure)
         except TimeoutError:
             return Answer("timeout", text="no answer in time")
 

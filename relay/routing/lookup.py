@@ -1,8 +1,9 @@
 """DNS questions with a memory: one name, one type, one `Answer`.
 
 Answers are kept for their TTL (30 s to an hour, negative ones at most 5 minutes) in a bounded store; equal
-questions asked at the same time are one query. NXDOMAIN ends mail, so it is believed only when a second
-query, to another server where there is one, says it again. Trouble is never kept.
+questions asked at the same time are one query. What ends mail is believed only when a second query, to
+another server where there is one, says it again: NXDOMAIN always, "no such record" where the asker wants to
+be sure. Trouble is never kept.
 
 The type "HOST" is the system's own way to find a host (hosts file, search list, the names of a container
 network), for configured next hops; it is kept for a minute.
@@ -15,6 +16,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from relay.observe.events import Events
 from relay.routing.domain import is_name
@@ -44,21 +46,22 @@ class Lookup:
         self._entries = entries
         self._turn = asyncio.Semaphore(queries)
         self._kept: OrderedDict[tuple[str, Kind], tuple[float, Answer]] = OrderedDict()
-        self._asked: dict[tuple[str, Kind], asyncio.Task[Answer]] = {}
+        self._asked: dict[tuple[str, Kind, bool], asyncio.Task[Answer]] = {}
 
-    async def ask(self, name: str, kind: Kind) -> Answer:
+    async def ask(self, name: str, kind: Kind, *, sure: bool = False) -> Answer:
         """name: folded. Trouble is an answer too: see Answer.definite. A name that the DNS cannot hold does
-        not exist."""
+        not exist. sure: it was asked before and there was nothing; that is asked once more, unless it was."""
         if not is_name(name):
-            return Answer("nxdomain", text="not a name that the DNS can hold")
-        key = (name, kind)
-        kept = self._kept.get(key)
-        if kept is not None and self._clock() < kept[0]:
-            self._kept.move_to_end(key)
+            return Answer("nxdomain", text="not a name that the DNS can hold", sure=True)
+        kept = self._kept.get((name, kind))
+        if kept is not None and self._clock() < kept[0] and (kept[1].sure or not sure):
+            self._kept.move_to_end((name, kind))
             return kept[1]
+        key = (name, kind, sure)
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = asyncio.create_task(self._fetch(name, kind), name=f"dns {kind} {name}")
+            fetching = self._fetch(name, kind, sure)
+            task = self._asked[key] = asyncio.create_task(fetching, name=f"dns {kind} {name}")
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         # One asker may give up (its attempt's time is over); the answer still serves the others.
         return await asyncio.shield(task)
@@ -70,9 +73,9 @@ class Lookup:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _fetch(self, name: str, kind: Kind) -> Answer:
+    async def _fetch(self, name: str, kind: Kind, sure: bool) -> Answer:
         async with self._turn:
-            answer = await (self._system(name) if kind == "HOST" else self._dns(name, kind))
+            answer = await (self._system(name) if kind == "HOST" else self._dns(name, kind, sure))
         if answer.definite:
             self._keep((name, kind), answer)
         return answer
@@ -84,12 +87,16 @@ class Lookup:
         while len(self._kept) > self._entries:
             self._kept.popitem(last=False)
 
-    async def _dns(self, name: str, kind: Kind) -> Answer:
-        answer = await self._client.query(name, kind)
-        self._events.dns_lookup(kind.lower(), answer.result)
+    async def _dns(self, name: str, kind: Kind, sure: bool) -> Answer:
+        answer = await self._query(name, kind, sure)
         if answer.result == "nxdomain":
-            answer = await self._client.query(name, kind, again=True)
-            self._events.dns_lookup(kind.lower(), answer.result)
+            answer = await self._query(name, kind, not sure)
+            sure = True
+        return replace(answer, sure=True) if sure else answer
+
+    async def _query(self, name: str, kind: Kind, again: bool) -> Answer:
+        answer = await self._client.query(name, kind, again=again)
+        self._events.dns_lookup(kind.lower(), answer.result)
         return answer
 
     async def _system(self, name: str) -> Answer:

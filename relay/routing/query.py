@@ -44,13 +44,15 @@ class Answer:
     """exchanges: (preference, host name, "" for the root) sorted by preference; addresses: canonical IP
     texts.
 
-    ttl: seconds as the DNS says; text: for people, why there is no answer ("SERVFAIL from 192.0.2.53:53")."""
+    ttl: seconds as the DNS says; text: for people, why there is no answer ("SERVFAIL from 192.0.2.53:53");
+    sure: that there is nothing was said twice."""
 
     result: Result
     exchanges: tuple[tuple[int, str], ...] = ()
     addresses: tuple[str, ...] = ()
     ttl: float = 0.0
     text: str = ""
+    sure: bool = False
 
     @property
     def definite(self) -> bool:

@@ -72,7 +72,7 @@ class RecordingSink:
         self.refused: list[Received] = []
         self.commands: list[bytes] = []  # every command line, without CRLF
         self.sessions = 0  # connections ever
-        self.open_sessions: set[_Session] = set()
+        self.open_sessions: set[SinkSession] = set()
         self.most_sessions = 0  # at one time
         self._reserved = ReservedPort(host)
         self.host, self.port = host, self._reserved.port
@@ -126,7 +126,7 @@ class RecordingSink:
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         listening = self._reserved.listening()
-        self._server = await loop.create_server(lambda: _Session(self), sock=listening, backlog=1024)
+        self._server = await loop.create_server(self.session, sock=listening, backlog=1024)
 
     async def _close(self) -> None:
         server, self._server = self._server, None
@@ -157,6 +157,10 @@ class RecordingSink:
 
     # --- for the sessions
 
+    def session(self) -> SinkSession:
+        """One more connection."""
+        return SinkSession(self)
+
     def answer(self, key: str, default: str) -> str:
         """The next answer for a stage or a recipient."""
         told = self.answers.get(key)
@@ -182,7 +186,7 @@ class RecordingSink:
             self._arrived.notify_all()
 
 
-class _Session(asyncio.Protocol):
+class SinkSession(asyncio.Protocol):
     """One connection. `step` consumes one command, or the content, of the buffer and says whether it did."""
 
     def __init__(self, sink: RecordingSink) -> None:

@@ -128,11 +128,12 @@ class ForkedRelay(RelayProcess):
 
     def __init__(self, server: ForkServer, *args: Any, **more: Any) -> None:
         self._server = server
+        self.alone = False  # a process like any other, of this one
         super().__init__(*args, **more)
 
     def spawn(self, prefix: Sequence[str] = (), *, stopped: bool = False) -> None:
         """stopped: it waits for SIGCONT. With a prefix it is a process like any other."""
-        if prefix:
+        if prefix or self.alone:
             super().spawn(prefix)
             return
         assert not self.running

@@ -1,6 +1,7 @@
 """The relay with short time-outs: `python -m faults.impatient run ...`. Nothing else about it is changed.
 
-A next hop has 0.5 s for each phase, a DNS server 0.2 s; where places are short a silent client has 1 s.
+A next hop has 0.6 s for each phase and 3 s after the dot, a DNS server 0.2 s; where places are short a silent
+client has 1 s.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from relay.front import channel
 from relay.routing.query import DnsClient
 from relay.routing.resolve import Resolver
 
-PHASE = 0.5  # s
+PHASE, DOT = 0.6, 3.0  # s
 
 
 def keywords(kind: type) -> dict[str, float]:
@@ -25,7 +26,7 @@ def keywords(kind: type) -> dict[str, float]:
 
 def run() -> None:
     """What the command line says; does not return."""
-    short = tuple(PHASE for _ in fields(Timeouts))
+    short = tuple(DOT if field.name == "dot" else PHASE for field in fields(Timeouts))
     setattr(Timeouts.__init__, "__defaults__", short)  # noqa: B010  a plain assignment is an error to mypy
     channel.PRESSED_TIME, channel.PRESSED_AGE = 1.0, 6.0
     keywords(DnsClient).update(try_seconds=0.2, question_seconds=0.6)

@@ -13,7 +13,7 @@ import dns.resolver
 import dns.rrset
 import pytest
 from fakes.clock import FakeClock
-from fakes.dns import RoutingEvents, short_client, world
+from fakes.dns import A1, RoutingEvents, mx, short_client, world
 
 from relay.demo.dns import SmallDns
 from relay.routing.lookup import Lookup
@@ -133,14 +133,14 @@ async def test_close_ends_what_is_under_way() -> None:
     assert not lookup._asked
 
 
-@pytest.mark.parametrize(("step", "count"), [("nxdomain", 2), ("ok", 1), ("servfail", 1)])
+@pytest.mark.parametrize(("step", "count"), [("nxdomain", 2), ("nodata", 2), ("ok", 1), ("servfail", 1)])
 async def test_every_query_is_counted(step: str, count: int) -> None:
     """events.dns_lookup: one for each question that went out, none for what memory answers."""
-    async with world({"a.test": [("A", "192.0.2.1")]}) as here:
+    async with world({"a.test": [A1, *mx((10, "a.test"))]}) as here:
         here.dns.script("a.test", "MX", then=step)  # type: ignore[arg-type]
         await here.resolve("u@a.test")
-        mx = [lookup for lookup in here.events.lookups if lookup[0] == "mx"]
-        assert len(mx) == count
+        asked = [lookup for lookup in here.events.lookups if lookup[0] == "mx"]
+        assert len(asked) == count
         before = len(here.events.lookups)
         await here.resolve("u@a.test")
         again = len(here.events.lookups) - before

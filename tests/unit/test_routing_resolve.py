@@ -57,6 +57,31 @@ async def test_nxdomain_is_confirmed_by_another_server() -> None:
         assert await here.hosts("u@x.test") == [("x.test", ("192.0.2.1",), 0)]
 
 
+async def test_that_there_is_no_mx_is_confirmed() -> None:
+    """Else one false answer would send mail to the wrong host, or bounce it."""
+    async with world({"x.test": mx((10, "a.test")), "a.test": [A1], "y.test": [A2]}) as here:
+        here.dns.script("x.test", "MX", "nodata", "ok")
+        assert await here.hosts("u@x.test") == [("a.test", ("192.0.2.1",), 10)]
+        assert await here.hosts("u@y.test") == [("y.test", ("192.0.2.2",), 0)]
+        assert here.dns.asked("y.test", "MX") == 2
+
+
+@pytest.mark.parametrize("ip", ["both", "4"])
+async def test_that_a_host_has_no_address_is_confirmed(ip: str) -> None:
+    """Of an MX host and of the domain itself: one false answer bounces nobody, two do."""
+    records = {"x.test": mx((10, "a.test")), "a.test": [A1], "y.test": [A2], "z.test": mx((10, "b.test"))}
+    async with world({**records, "b.test": []}, delivery={"ip": ip}) as here:
+        for name in ("a.test", "y.test"):
+            here.dns.script(name, "A", "nodata", "ok")
+        assert await here.hosts("u@x.test") == [("a.test", ("192.0.2.1",), 10)]
+        assert await here.hosts("u@y.test") == [("y.test", ("192.0.2.2",), 0)]
+        here.dns.script("b.test", "A", "nodata", "servfail")
+        assert await here.verdict("u@z.test") == ("dns", "4.4.3")
+        for _ in range(2):
+            assert await here.verdict("u@z.test") == ("failed", "5.4.4")
+        assert here.dns.asked("b.test", "A") == 3  # trouble is not kept, what was said twice is
+
+
 async def test_our_own_address() -> None:
     """A listener's address with its port, an own address with any: the host and all of its preference are
     dropped."""
