@@ -65,7 +65,7 @@ class Channel(SMTP):
     __slots__ = (
         "_ends", "_octets", "_window", "address", "admission", "at", "below", "buffer", "choked", "client",
         "deadline", "eof", "held", "intake", "loop", "replies", "secure", "service", "state", "stopping",
-        "task", "transport", "trusted", "useful",
+        "task", "transport", "trusted", "unfinished", "useful",
     )  # fmt: skip
     deadline: Deadline  # made when the session is counted, as are these (loop time)
     useful: float  # when it began, or had a message accepted

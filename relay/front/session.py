@@ -51,8 +51,8 @@ class Session(Arrival):
     """Made by the listener's factory, one per connection."""
 
     __slots__ = (
-        "_advancing", "_errors", "_spoiled", "caller", "exchange", "failures", "login", "mail", "put_off",
-        "user",
+        "_advancing", "_errors", "_junk", "_spoiled", "caller", "exchange", "failures", "login", "mail",
+        "put_off", "user",
     )  # fmt: skip
 
     def __init__(
