@@ -250,8 +250,8 @@ class Lane:
         return True
 
     def _admits_in_rate(self, throttle: Throttle) -> bool:
-        """What waits on disk has a turn first."""
-        if self.more or not throttle.admits(self, self.in_hand, self.links.working > 0):
+        """Room for one more; not while others wait for it."""
+        if not throttle.admits(self, self.in_hand, self.links.working > 0):
             return False
         throttle.holds(self, self.in_hand + 1, self.links.working > 0)
         return True
