@@ -115,7 +115,7 @@ def look(relay: RelayProcess, host: ScriptedServer) -> None:
 
 
 async def test_one_host_of_two(tmp_path: Path) -> None:
-    """Mail goes by the other; the fault is shown all the same, and a reload ends it."""
+    """Mail goes by the other; the fault is shown all the same, and `queue retry` has it asked again."""
     async with smarthost(secret="another") as first, smarthost() as second:
         hosts = [first, second]
         async with running(tmp_path, hosts, password=SECRET) as relay:
