@@ -18,7 +18,7 @@ from random import Random
 from faults.block_log import Event
 
 SECTOR = 512  # octets that a disk writes whole or not at all
-SUPERBLOCK = (1024, 1024)  # offset and length in ext4: torn, it mounts only after a repair, whoever uses it
+SUPERBLOCK = 1024  # its place in ext4: torn, the disk mounts only after a repair, whoever uses it
 IDLE = 0.5  # s after the last 250, from which a cut counts as one in idle time
 LOSSES = (0.0, 0.2, 0.5, 0.9, 1.0)  # of the writes since the last flush, drawn for each state
 TORN = 0.2  # of those that are not lost
@@ -102,7 +102,7 @@ def lose(descriptor: int, event: Event, loss: float, random: Random) -> bool:
         return False
     if random.random() < loss:
         return True
-    if random.random() >= TORN or (event.offset, len(event.data)) == SUPERBLOCK:
+    if random.random() >= TORN or event.offset <= SUPERBLOCK < event.offset + len(event.data):
         put(descriptor, event)
         return False
     for start in range(0, len(event.data), SECTOR):

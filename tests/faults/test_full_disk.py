@@ -74,7 +74,9 @@ def test_a_full_disk_drains_and_is_started_on(tmp_path: Path) -> None:
             filler = fill(disk)
             assert disk.free() < MIB
             start_on(campaign, "killed on a full disk")
-            assert relay.status("/readyz") == 503
+            if (relay.spool / "ballast").exists():  # the log was folded in, and so there was room again
+                fill(disk)
+            relay.wait_until(lambda: relay.status("/readyz") == 503, "not ready")
             assert refusal(campaign).startswith(FULL)
             campaign.next_hop.welcome()
             findings = campaign.finish(120)
