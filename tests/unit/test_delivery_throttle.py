@@ -9,7 +9,8 @@ from bisect import bisect_left
 
 import pytest
 from fakes.clock import FakeClock
-from fakes.delivery import FakeTable, refused, said
+from fakes.delivery import refused, said
+from fakes.delivery_rated import FAST, SLOW, limited, route
 from fakes.delivery_world import LANE, World
 
 from relay.config.model import Config
@@ -17,25 +18,6 @@ from relay.delivery.job import Kind, Verdict
 from relay.delivery.pool import Link
 from relay.delivery.rate import Rate
 from relay.delivery.throttle import Throttle
-from relay.delivery.tools import Bounds
-from relay.routing.table import LanePolicy
-
-FAST = (600, 60.0)
-SLOW = (30, 60.0)
-
-
-def limited(rate: tuple[int, float] = FAST, lane: str = LANE, **options: int) -> World:
-    """A world where `lane` has a rate."""
-    table = FakeTable(**options)
-    table.rates[lane] = rate
-    return World(table=table)
-
-
-def route(rate: tuple[int, float]) -> World:
-    """A world with one route by MX: all its lanes share the rate."""
-    world = limited(rate, "all")
-    world.table.route = "all"
-    return world
 
 
 def worst(times: list[float], window: float) -> int:
@@ -185,45 +167,6 @@ async def test_who_comes_later_waits_behind_those_who_stand_in_line() -> None:
     assert {name for name, _ in world.hop.sent[4:7]} == {LANE, "mx:a.example", "mx:b.example"}
 
 
-@pytest.mark.parametrize("dead", [4, 12])
-async def test_lanes_that_wait_for_a_connection_hold_nobody_up(dead: int) -> None:
-    world = route(SLOW)
-    world.hop.stuck = {f"mx:dead{number}.example" for number in range(dead)}
-    for lane in (*world.hop.stuck, LANE):
-        for _ in range(20):
-            world.queue.submit(lane)
-    assert len(await world.pace(20, 0.05)) >= 6
-    assert world.queue.leased <= dead + 2
-
-
-class SomeSlow(FakeTable):
-    """Domains with "slow" in them belong to a route with a rate, the others to nobody."""
-
-    def policy(self, lane: str) -> LanePolicy | None:
-        self.route = "slow" if "slow" in lane else "mx"
-        return super().policy(lane)
-
-
-async def test_the_lanes_of_a_slow_route_leave_memory_to_others() -> None:
-    """More domains wait for one rate than lanes may be in memory: others find room, the rate is used, and
-    every domain has its turn."""
-    table = SomeSlow()
-    table.rates["slow"] = (60, 60.0)
-    world = World(table=table, bounds=Bounds(lanes=10))
-    for _ in range(3):
-        for number in range(20):
-            world.queue.submit(f"mx:slow{number}.example")
-    await world.pass_time(20, 0.1)
-    assert len(world.scheduler.lanes) <= 6
-    for number in range(5):
-        world.queue.submit(f"mx:live{number}.example")
-    await world.pass_time(1)
-    assert sum("live" in address for address in world.hop.arrived) == 5
-    await world.pass_time(46, 0.1)
-    assert len(world.hop.arrived) == 65
-    assert not world.queue.rows
-
-
 async def test_a_lane_in_trouble_leaves_its_room_to_others() -> None:
     world = route(FAST)
     world.hop.hold = True
@@ -257,53 +200,6 @@ async def test_a_reload_changes_the_rate() -> None:
     assert len(world.hop.arrived) == 300
 
 
-async def test_a_rate_does_not_hold_what_goes_another_way_since_a_reload() -> None:
-    world = limited((1, 3600.0))
-    for _ in range(100):
-        world.queue.submit(LANE)
-    await world.pace(1, 0.5)
-    world.table.gone, world.table.routes["example.org"] = {LANE}, "mx:other.example"
-    world.scheduler.reload(Config(), world.table, world.resolver)
-    await world.pass_time(2)
-    await world.settle_down(300)
-    assert len(world.hop.arrived) == 100
-
-
-@pytest.mark.parametrize(("rate", "recipients"), [((1, 3600.0), 1), ((1, 60.0), 250)])
-async def test_a_detour_that_the_rate_does_not_allow_for_long_is_not_made(
-    rate: tuple[int, float], recipients: int
-) -> None:
-    """No open connection waits for it; the retry schedule does."""
-    world = limited(rate)
-    world.resolver.resolution = type(world.resolver)("a.example", "b.example").resolution
-    many = [f"u{number}@example.org" for number in range(recipients)]
-    for address in many:
-        world.hop.answers[f"{address} a.example"] = [said(451, "later")]
-    world.queue.submit(LANE, *many)
-    await world.settle_down()
-    assert world.hop.by_host == {"a.example": 1}
-    (row,) = world.queue.rows.values()
-    assert (row.leased, row.entry.attempts) == (False, 1)
-
-
-async def test_a_detour_whose_turn_was_taken_meanwhile_is_not_waited_for() -> None:
-    """While it was connecting, others were charged."""
-    world = limited((1, 60.0))
-    world.resolver.resolution = type(world.resolver)("a.example", "b.example").resolution
-    world.hop.answers["to@example.org a.example"] = [said(451, "later")]
-    world.queue.submit(LANE)
-    while "b.example" not in world.hop.by_host:
-        await world.settle_down(1)
-    throttle = world.scheduler.lanes[LANE].throttle
-    assert throttle is not None
-    throttle.bucket.charge(world.clock.monotonic())
-    free_at = throttle.bucket.free_at
-    await world.settle_down()
-    (row,) = world.queue.rows.values()
-    assert (row.leased, row.entry.attempts) == (False, 1)
-    assert throttle.bucket.free_at == free_at
-
-
 async def test_a_dead_kept_connection_costs_a_turn_and_nothing_more() -> None:
     """The next hop may have counted it; the message stays first in line."""
     world = limited(SLOW)
@@ -330,18 +226,6 @@ async def test_many_recipients_are_several_messages() -> None:
     world.queue.submit(LANE)
     assert await world.pace(5.8) == []
     assert len(await world.pace(0.5)) == 1
-
-
-async def test_a_detour_is_another_message() -> None:
-    world = limited(FAST)
-    world.resolver.resolution = type(world.resolver)("a.example", "b.example").resolution
-    world.hop.answers["to@example.org a.example"] = [said(451, "later")]
-    world.queue.submit(LANE)
-    await world.settle_down()
-    assert (len(world.hop.arrived), len(world.hop.order)) == (0, 1)
-    throttle = world.scheduler.lanes[LANE].throttle
-    assert throttle is not None
-    assert 0.1 < throttle.bucket.wait(world.clock.monotonic()) < 0.21
 
 
 async def test_how_long_the_rate_makes_wait_is_told() -> None:
