@@ -140,7 +140,8 @@ def test_a_reload(machine: Systemd) -> None:
 
 def test_a_process_that_hangs_is_started_anew(machine: Systemd) -> None:
     """No sign of life within WatchdogSec=: killed and started again; the mail is still there."""
-    with changed(machine, "WatchdogSec=1s\nRestartSec=100ms\n"):
+    send(machine)
+    with changed(machine, "WatchdogSec=2s\nRestartSec=100ms\n"):
         signs: set[str] = set()
 
         def sign() -> str:
