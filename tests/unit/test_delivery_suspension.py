@@ -139,6 +139,24 @@ async def test_expiry_of_a_suspended_lane_needs_age_and_probes() -> None:
     assert world.events.of("expired")[0][2] == 1
 
 
+async def test_a_resolver_that_is_down_for_the_whole_life_of_a_message() -> None:
+    """Promises 5 and 11: no report before give_up, then one, and it says why; no attempt was counted."""
+    world = World()
+    why = Reply(0, "4.4.3", "DNS lookup of example.org MX failed: no answer in time from 192.0.2.53:53")
+    world.resolver.resolution = DnsDeferred(why, "dns")
+    world.queue.submit(LANE)
+    hours = 0
+    while world.queue.rows and hours < 200:
+        assert world.reporter.written == [] and world.events.count("attempted") == 0
+        await world.pass_time(3600, step=60)
+        hours += 1
+    assert 5 * 24 <= hours < 5 * 24 + 3
+    assert [action for action, _, _ in world.reporter.written] == ["failed"]
+    outcome = world.events.of("attempted")[0][3][0][1]
+    assert (outcome.stage, outcome.reply) == ("age", why)
+    assert world.hop.opens == 0
+
+
 async def test_expiry_of_a_suspended_lane_is_complete_in_bounded_chunks() -> None:
     world = World(config=Config(retry=Retry(give_up=60.0)))
     world.hop.down = refused()
