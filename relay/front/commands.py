@@ -178,10 +178,9 @@ def not_offered(_: Session, __: str) -> bytes:
     raise Refused(502, "5.5.1", "command not offered", "syntax")
 
 
-def http(session: Session, _: str) -> bytes:
+def http(_: Session, __: str) -> bytes:
     """A web client on the wrong port, or one that was made to talk SMTP."""
-    session.leave()
-    raise Refused(554, "5.5.1", "this is SMTP, not HTTP", "abuse")
+    raise replies.not_smtp("not HTTP")
 
 
 def _path(session: Session, text: str, enhanced: str) -> tuple[str, str]:

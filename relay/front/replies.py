@@ -66,8 +66,17 @@ def bad_argument(text: str) -> Refused:
     return Refused(501, "5.5.4", text, "syntax")
 
 
-def bad_character() -> Refused:
+def bad_character(line: bytes) -> Refused:
+    """What begins with no printable ASCII is another protocol, such as TLS at the wrong port: a line further
+    down in it may look like a command, so the session is to end."""
+    if line and not 0x20 <= line[0] < 0x7F:
+        return not_smtp("not whatever this is")
     return Refused(501, "5.5.2", "control character or bad UTF-8 in the command", "syntax")
+
+
+def not_smtp(text: str) -> Refused:
+    """Another protocol: this ends the session."""
+    return Refused(554, "5.5.1", f"this is SMTP, {text}", "abuse")
 
 
 def unknown_command() -> Refused:

@@ -160,7 +160,7 @@ class Session(Arrival):
                 return self._reply(verb, reply) if reply else None
             text = str(line, "utf-8")
             if not text.isprintable():
-                raise replies.bad_character()
+                raise replies.bad_character(line)
             name, _, argument = text.partition(" ")
             name = name.upper()
             command = COMMANDS.get(name)
@@ -169,7 +169,7 @@ class Session(Arrival):
             verb = name
             reply = command(self, argument)
         except UnicodeDecodeError:
-            reply = self._failure(verb, replies.bad_character())
+            reply = self._failure(verb, replies.bad_character(line))
         except Exception as error:
             reply = self._failure(verb, error, argument)
         if reply:
@@ -193,6 +193,8 @@ class Session(Arrival):
             self._bug(error)
             error = replies.our_fault()
         self._errors += error.reply.code >= 500
+        if error.reason == "abuse" and error.reply.code == 554:
+            self.leave()
         if verb == "MAIL":
             self.put_off = error if error.reply.code < 500 else None
         stage = STAGES.get(verb)
