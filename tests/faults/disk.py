@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import time
@@ -74,6 +75,7 @@ class Disk:
             make_image(self.image, kind, size, options)
 
     def __enter__(self) -> Self:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is ended cleans up, too
         self.place.mkdir(exist_ok=True)
         self.mount()
         return self

@@ -18,7 +18,7 @@ from faults.disk import FILE_SYSTEMS
 from faults.logged_campaign import judged, logged
 from faults.sizes import new_seed, rounds
 
-STATES, FULL_STATES = 12, 2000  # of each file system
+STATES, FULL_STATES = 9, 2000  # of each file system
 STATES_A_LIFE = 250
 BURST, REST = 0.4, 1.2  # s under load, s without
 BURSTS, FULL_BURSTS = 2, 5

@@ -19,7 +19,7 @@ from faults.checker import Findings
 from faults.disk import FILE_SYSTEMS, Disk
 from faults.sizes import new_seed, rounds
 
-CUTS, FULL_CUTS = 4, 300  # of each file system
+CUTS, FULL_CUTS = 3, 300  # of each file system
 CUTS_A_DISK = 50
 LONGEST_LIFE = 0.8  # s under load before a cut
 LONGEST_IDLE = 1.5  # s without load before a cut
@@ -89,10 +89,9 @@ def test_power_cuts_under_mixed_load(tmp_path: Path, kind: str) -> None:
         assert acked > ENOUGH * here
 
 
-@pytest.mark.parametrize("kind", FILE_SYSTEMS)
-def test_a_cut_convicts_a_relay_that_does_not_sync(tmp_path: Path, kind: str) -> None:
+def test_a_cut_convicts_a_relay_that_does_not_sync(tmp_path: Path) -> None:
     """Of 250s without a sync behind them nothing is left."""
-    with campaign_on_disk(tmp_path, kind, new_seed(), "faults.sabotage_no_sync") as (campaign, disk):
+    with campaign_on_disk(tmp_path, "xfs", new_seed(), "faults.sabotage_no_sync") as (campaign, disk):
         lose_mail(campaign, disk)
         assert campaign.finish(20, empty=False).rules() == {1}
 
