@@ -94,7 +94,10 @@ def test_ten_times_what_the_next_hop_takes(tmp_path: Path) -> None:
         Overload(tmp_path, new_seed(), limits={"sessions": 1000}, slow=1.0) as campaign,
         ExitStack() as stack,
     ):
-        floods = [Flood(campaign.relay.smtp_port, tmp_path / f"flood{n}", n, 40, f"f{n}") for n in range(2)]
+        floods = [
+            Flood(campaign.relay.smtp_port, tmp_path / f"flood{n}", n, 40, f"f{n}", f"127.0.0.{n + 10}")
+            for n in range(2)
+        ]
         campaign.sent += [flood.sent for flood in floods]
         with campaign.watched():
             for flood in floods:
