@@ -135,7 +135,7 @@ class Arrival(Channel):
 
     def time_out(self, reply: Reply = TIMED_OUT) -> None:
         """Nothing can be said to a proxy, or during a handshake."""
-        if self.state is State.PROXY:
+        if self.state == State.PROXY:
             self._without_header("no PROXY header in time")
         if self.state in (State.CLOSING, State.HANDSHAKE):
             self.abort()
@@ -191,7 +191,7 @@ class Arrival(Channel):
         error = self._broken if task.cancelled() else task.exception()
         transport = None if task.cancelled() or error is not None else task.result()
         found = transport.get_extra_info("ssl_object") if transport is not None else None
-        if transport is None or found is None or self.state is not State.HANDSHAKE:
+        if transport is None or found is None or self.state != State.HANDSHAKE:
             self._unsecured(error)
             return
         service = self.service
@@ -208,7 +208,7 @@ class Arrival(Channel):
         self.advance()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.state is State.HANDSHAKE:
+        if self.state == State.HANDSHAKE:
             self._broken = error
         super().connection_lost(error)
 

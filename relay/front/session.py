@@ -102,7 +102,7 @@ class Session(Arrival):
 
     def _next_turn(self) -> None:
         self.unfinished = False
-        if self.state is not State.CLOSING:
+        if self.state != State.CLOSING:
             self.advance()
 
     def _wait(self) -> bool:
@@ -181,7 +181,7 @@ class Session(Arrival):
         if verb in _JUNK:
             self._junk += 1
             self._errors += self._junk > JUNK_LIMIT
-        if self._errors >= ERROR_LIMIT and self.state is not State.CLOSING:
+        if self._errors >= ERROR_LIMIT and self.state != State.CLOSING:
             self.say_last(TOO_MANY_ERRORS)
 
     def _failure(self, verb: str, error: Exception, argument: str = "") -> bytes:
@@ -315,11 +315,11 @@ class Session(Arrival):
         if self.transport is None:
             self.service.events.command(verb, int(reply[:3]))
             return
-        if self.state is State.BUSY:
+        if self.state == State.BUSY:
             self.state = State.COMMAND
             self.deadline.put(COMMAND_TIME)
         self._reply(verb, reply)
-        if self.stopping and self.state is State.COMMAND:
+        if self.stopping and self.state == State.COMMAND:
             self.say_last(CLOSING)
         self.advance()
 
@@ -346,7 +346,7 @@ class Session(Arrival):
             self._resume(verb, self._failure(verb, error))
 
     def time_out(self, reply: Reply = TIMED_OUT) -> None:
-        if self.state is State.DATA:
+        if self.state == State.DATA:
             self._rejected("data", Refused(421, "4.4.2", "time-out", "timeout"), "")
         super().time_out(reply)
 

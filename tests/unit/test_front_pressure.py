@@ -93,7 +93,7 @@ def test_a_client_that_does_not_read_is_cut() -> None:
 
 
 @pytest.mark.parametrize("state", [State.HANDSHAKE, State.PROXY])
-def test_who_has_not_even_begun_is_cut(state: State) -> None:
+def test_who_has_not_even_begun_is_cut(state: int) -> None:
     admission = places(1)
     bench = Bench(admission=admission)
     bench.session.state = state
