@@ -127,6 +127,7 @@ class App:
             reserve=self.config.limits.spool_reserve,
             recovery_pause=retry.after_crash,
             longest_wait=longest_wait(retry),
+            aio=True,
         )
 
     def _routing(self, config: Config) -> tuple[RouteTable, Resolver]:

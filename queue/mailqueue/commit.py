@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mailqueue.aio import log_sync
 from mailqueue.database import Database, is_damage
 from mailqueue.errors import NoSpace, QueueFailed
 from mailqueue.hooks import Hooks
@@ -52,6 +53,7 @@ class GroupCommit:
         """on_files: gets the messages whose content files may go, once that is durable."""
         self._loop = asyncio.get_running_loop()
         self._worker = Worker(self._loop, "mailqueue-sync")
+        self._log_sync = log_sync(self._loop) if options.aio else None
         self._database = database
         self._writer = writer
         self._room = room
@@ -107,6 +109,9 @@ class GroupCommit:
             if timer is not None:
                 timer.cancel()
         self._worker.stop()
+        if self._log_sync is not None:
+            self._log_sync.stop()
+            self._log_sync = None
 
     def _has_work(self) -> bool:
         return bool(self._jobs) or self._writer.schedule.is_dirty
@@ -162,7 +167,9 @@ class GroupCommit:
             self._released(tx)
             self._next()
 
-        self._worker.call(self._database.log.sync, done)
+        log = self._database.log
+        if self._log_sync is None or not self._log_sync.begin(log.descriptor, done):
+            self._worker.call(log.sync, done)
 
     def _released(self, tx: Transaction) -> None:
         """Tell the program what a durable transaction means to it."""

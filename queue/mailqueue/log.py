@@ -18,7 +18,7 @@ _FRAME_HEADER = 24  # octets; salts at 8
 
 class Log:
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self.descriptor = os.open(path, os.O_RDONLY)
         self._salts = b""
         self._frames = 0
 
@@ -28,7 +28,7 @@ class Log:
         The default VFS assumes POWERSAFE_OVERWRITE, so FULL would add no padding frames either: this is all
         of it.
         """
-        durable.sync_log(self._descriptor)
+        durable.sync_log(self.descriptor)
 
     def size(self) -> int:
         """Octets of the log in use (the file itself stays at its high-water mark).
@@ -36,7 +36,7 @@ class Log:
         Frames of the present log carry the salts of its header; those left over from before do not. Their
         number is searched from the last known one upwards, so this costs a few reads of 8 octets.
         """
-        header = os.pread(self._descriptor, _HEADER, 0)
+        header = os.pread(self.descriptor, _HEADER, 0)
         if len(header) < _HEADER:
             return 0
         frame = int.from_bytes(header[8:12]) + _FRAME_HEADER
@@ -53,7 +53,7 @@ class Log:
         return self._frames * frame
 
     def _is_current(self, number: int, frame: int) -> bool:
-        return os.pread(self._descriptor, 8, _HEADER + number * frame + 8) == self._salts
+        return os.pread(self.descriptor, 8, _HEADER + number * frame + 8) == self._salts
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)

@@ -21,6 +21,7 @@ class Options:
     longest_wait: float = (
         7 * 86400.0
     )  # a stored time further ahead came from a clock that lied: it counts as now
+    aio: bool = False  # sync the log in a thread of the C library's where that can be had (aio.py)
     memory: int = 32 * MIB  # content of leased fresh mail that is kept in memory until it is settled
 
     def __post_init__(self) -> None:

@@ -113,6 +113,28 @@ def test_a_call_that_fails(tmp_path: Path, name: str) -> None:
     assert tried_again(trace) == []
 
 
+@pytest.mark.parametrize("fault", ["error=EIO", "error=ENOSPC", "error=EIO:when=3"])
+def test_the_log_is_not_synced_by_the_c_library(tmp_path: Path, fault: str) -> None:
+    """The same as with the thread of `single_thread`, in the one that every relay has."""
+    trace = tmp_path / "trace"
+    with telling(tmp_path, "relay") as campaign:
+        relay, hand = campaign.relay, Hand(campaign)
+        campaign.next_hop.turn_away()
+        path = str(relay.spool / LOG)
+        command = strace(trace, ["fdatasync"], "-f", "-e", f"inject=fdatasync:{fault}", "-P", path)
+        with attached(relay, command, relay.pid):
+            assert hand.until_refused(TRIES).startswith(TROUBLE)
+            assert hand.gets_nothing()
+            assert relay.wait() == IO_ERROR, relay.log()
+        assert "spool sync: [Errno" in relay.log()
+        campaign.restart(fault)
+        campaign.next_hop.welcome()
+        findings = campaign.finish(30)
+    assert findings.clean, str(findings)
+    assert findings.figures["accepted"] == hand.accepted
+    assert tried_again(trace) == []
+
+
 def tried_again(trace: Path) -> list[str]:
     """Files that were synced after a sync of theirs had failed."""
     failed, again = set[str](), Counter[str]()

@@ -98,7 +98,7 @@ def test_a_cut_convicts_a_relay_that_does_not_sync(tmp_path: Path) -> None:
 
 def test_a_cut_convicts_eatmydata(tmp_path: Path) -> None:
     """The honest relay on syncs that return at once and do nothing."""
-    with campaign_on_disk(tmp_path, "ext4", new_seed()) as (campaign, disk):
+    with campaign_on_disk(tmp_path, "ext4", new_seed(), "faults.single_thread") as (campaign, disk):
         campaign.relay.kill9()
         campaign.relay.start([require_tool("eatmydata", "eatmydata")])
         lose_mail(campaign, disk)
