@@ -15,6 +15,7 @@ from mailqueue.entry import (
     message_number,
 )
 from mailqueue.errors import (
+    MovedAside,
     NoSpace,
     QueueClosed,
     QueueError,
@@ -35,6 +36,7 @@ __all__ = [
     "LaneTally",
     "Loaded",
     "Message",
+    "MovedAside",
     "NoSpace",
     "Observer",
     "OfflineQueue",

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mailqueue.aio import log_sync
-from mailqueue.database import Database, is_damage
+from mailqueue.database import Database, damage, is_damage
 from mailqueue.errors import NoSpace, QueueFailed
 from mailqueue.hooks import Hooks
 from mailqueue.job import Job
@@ -30,6 +30,7 @@ from mailqueue.writer import Writer
 _MOST_JOBS = 500  # in one transaction, so that the loop is not kept from its work for long
 _MOST_OCTETS = 4 * MIB  # of content, the same
 _RETRY_PAUSE = 1.0  # s, when the disk is full and there is no ballast left to give up
+_FULL_TIMES = 10  # in a row; after that a disk with plenty of room is not what is wrong
 _BUSY_PAUSE = 0.05  # s, when another process is writing to the database (it should not)
 _LAST_PATIENCE = 3.0  # s, when the queue is closing and cannot be written
 _QUIET = 1.0  # s without traffic, after which the log is folded in
@@ -68,6 +69,7 @@ class GroupCommit:
         self._paused: asyncio.TimerHandle | None = None
         self._quiet_timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
+        self._full_times = 0
         self._idle: list[asyncio.Future[None]] = []
         self._closing_until: float | None = None  # loop time: from then on nothing is tried again
         self.failure: Exception | None = None
@@ -130,6 +132,7 @@ class GroupCommit:
         except Exception as error:  # sorted out below
             self._write_failed(jobs, error)
             return
+        self._full_times = 0
         self._last_write = self._loop.time()
         self._arm_quiet_timer()
         if jobs:
@@ -232,7 +235,11 @@ class GroupCommit:
         for job in jobs:
             if job.refusable:
                 self.tell(job.fail, refusal)
-        if had_ballast or not self._has_work():
+        self._full_times += 1
+        if self._full_times >= _FULL_TIMES and self._room.has_plenty():
+            self._observer.spool_error("write", error)
+            self.fail(damage(f"SQLite says {error}, with room on the disk"))
+        elif had_ballast or not self._has_work():
             self._observer.spool_error("write", error)
             self._next()
         else:

@@ -16,6 +16,13 @@ def is_damage(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
+def damage(text: str) -> sqlite3.DatabaseError:
+    """What we find ourselves, as SQLite would say it."""
+    error = sqlite3.DatabaseError(text)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 class Database:
     """One writer. While a checkpoint uses it in a thread, `reading` is the other connection."""
 

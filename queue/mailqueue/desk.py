@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from mailqueue import tally
@@ -15,6 +15,7 @@ from mailqueue.loading import load
 from mailqueue.observer import Observer
 from mailqueue.operate import CHUNK, Action, Change
 from mailqueue.options import Options, Space
+from mailqueue.salvage import Salvage, Salvaged
 from mailqueue.schema import ENTRIES_BITS
 from mailqueue.search import END, Search
 from mailqueue.start import Owned, start
@@ -105,6 +106,14 @@ class Desk(Hooks):
         with self._parts.readable():
             found = await self._parts.searches.run(lambda db: tally.lanes(db, after, limit))
         return tally.with_active_lanes(found, after, limit, self._parts.writer.leases)
+
+    async def salvage(self, directory: Path, dry_run: bool = False) -> AsyncIterator[Salvaged]:
+        """Bring back what a database that was moved aside still proves, chunk by chunk (salvage.py).
+
+        dry_run: only say what it proves. OSError: there is nothing to read; QueueError: run it again.
+        """
+        async for part in Salvage(self._parts, directory, self._parts.store.directory, dry_run).run():
+            yield part
 
     def space(self) -> Space:
         """Refreshed at most once a second."""

@@ -7,7 +7,9 @@ that are not on the disk, so a sync that failed is never repeated on the same fi
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 _COPY_BLOCK = 2**20
@@ -50,6 +52,15 @@ def create_anew(path: Path) -> int:
     except FileExistsError:
         remove(path)
         return create(path)
+
+
+def open_regular(path: Path) -> int:
+    """Open a file to read: not by a link, and nothing but a file (a FIFO would wait for its writer)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def put(path: Path, data: bytes) -> None:
@@ -105,6 +116,12 @@ def reserve(path: Path, size: int) -> None:
         os.close(descriptor)
 
 
+def copy(source: Path, target: Path) -> None:
+    """A new file with the same bytes, durable on return."""
+    _copy(source, target)
+    sync_directory(target.parent)
+
+
 def rewrite(path: Path) -> None:
     """Bring what can be read of a file to the disk: as a copy that takes its place.
 
@@ -138,7 +155,7 @@ def rewrite_in_place(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    reading = os.open(source, os.O_RDONLY)
+    reading = open_regular(source)
     try:
         writing = create(target)
         try:

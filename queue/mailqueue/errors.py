@@ -19,6 +19,11 @@ class SpoolUnusable(QueueError):
     """The directory cannot be used: missing, not writable, somebody else's, or SQLite is too old."""
 
 
+class MovedAside(SpoolUnusable):
+    """A damaged database, or log, was put into a directory of its own. The queue goes on without it; what it
+    still proves can be brought back (salvage.py)."""
+
+
 class NoSpace(QueueError):
     """The disk is full, or less is free than the reserve asks for. Temporary; nothing was stored."""
 

@@ -23,6 +23,10 @@ class Ids:
         self._last = max(self._last + 1, int(self._now() * 1e6))
         return self._last
 
+    def pass_by(self, number: int) -> None:
+        """This one is in use: go on behind it."""
+        self._last = max(self._last, number)
+
     def write(self, db: sqlite3.Connection) -> int:
         """Write the mark when ids have passed it; returns the mark, for keep()."""
         if self._last <= self._written:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +11,7 @@ from mailqueue.entry import Filter, LaneTally, Row, State, Tally
 from mailqueue.errors import SpoolUnusable
 from mailqueue.observer import Observer
 from mailqueue.options import Options
+from mailqueue.salvage import Salvaged
 from mailqueue.spool import Queue
 
 
@@ -68,6 +69,11 @@ class OfflineQueue:
     def read_content(self, name: str) -> bytes | Path | None:
         return self._runner.run(self._queue.read_content(name))
 
+    def salvage(self, directory: Path, dry_run: bool = False) -> Iterator[Salvaged]:
+        parts = self._queue.salvage(directory, dry_run)
+        while (part := self._runner.run(_following(parts))) is not None:
+            yield part
+
     def stats(self) -> dict[State, Tally]:
         return self._queue.stats()
 
@@ -76,3 +82,7 @@ class OfflineQueue:
 
     def lanes(self, after: str = "", limit: int = 1000) -> list[LaneTally]:
         return self._runner.run(self._queue.lanes(after, limit))
+
+
+async def _following(parts: AsyncIterator[Salvaged]) -> Salvaged | None:
+    return await anext(parts, None)

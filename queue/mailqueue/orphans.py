@@ -30,9 +30,9 @@ def sweep(database: Path, directory: Path, born: int, started: int, stop: Callab
             if stop():
                 break
             number = _number(name)
-            if number is None or number < born:
+            if number is None or (number < born and not _has_row(db, number)):
                 found.foreign += 1
-            elif number < started and not _has_row(db, number):
+            elif born <= number < started and not _has_row(db, number):
                 found.removed += durable.remove(directory / name)
     finally:
         db.close()

@@ -9,20 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailqueue import durable
-from mailqueue.database import Database, is_damage
-from mailqueue.errors import SpoolFormat, SpoolUnusable
+from mailqueue.database import Database, damage, is_damage
+from mailqueue.errors import MovedAside, SpoolFormat, SpoolUnusable
+from mailqueue.lost_log import has_more, keep
 from mailqueue.options import Options
 from mailqueue.orphans import newest
-from mailqueue.repair import recount, repair
+from mailqueue.repair import none_is_offered, recount, repair
 from mailqueue.rows import milliseconds
 from mailqueue.schedule import Schedule, head
-from mailqueue.schema import NEVER, VERSION, connect_writer, create_tables, version
+from mailqueue.schema import NEVER, PAGE_SIZE, VERSION, connect_writer, create_tables, version
 from mailqueue.space import FULL_ERRNOS, Room
 from mailqueue.told import Told
 from mailqueue.totals import Totals
@@ -48,9 +50,13 @@ class Recovery:
 def check_format(spool: Path) -> bool:
     """Is there a spool of a version that this one knows? False: none yet. SpoolFormat: of another version."""
     try:
-        found = (spool / "format").read_bytes()
+        descriptor = durable.open_regular(spool / "format")
     except FileNotFoundError:
         return False
+    try:
+        found = os.read(descriptor, 100)
+    finally:
+        os.close(descriptor)
     if found != _FORMAT:
         text = found[:40].decode("ascii", "replace").strip()
         raise SpoolFormat(
@@ -69,14 +75,20 @@ class Opening:
         self._now = now
         self._far = milliseconds(options.longest_wait)
         self._path = spool / "queue.db"
+        self._known = False  # there was a spool
         self.found = Recovery()
 
     def run(self) -> Database:
         """The database, ready for use. SpoolFormat; sqlite3.Error and OSError for a sick disk."""
         known = check_format(self._spool)
         clean = durable.remove_durably(self._spool / "clean")
-        if known and not self._path.exists():
+        self._known = known
+        reason = self._wrong_file(known)
+        if reason:
+            self._move_aside(reason)
+        elif known and not self._path.exists():
             self._report(SpoolUnusable(f"{self._path} is missing: starting with an empty queue"))
+            self._known = False
         if not clean:
             self._rescue_log()
         try:
@@ -84,8 +96,24 @@ class Opening:
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-            self._move_aside(error)
+            self._move_aside(str(error))
         return self._open_with_room()
+
+    def _wrong_file(self, known: bool) -> str:
+        """What SQLite should not see: it would wait at a FIFO, follow a link, and delete the log beside an
+        empty database."""
+        for name in _FILES:
+            try:
+                found = (self._spool / name).lstat()
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(found.st_mode):
+                return f"{name} is no regular file"
+            if known and name == _FILES[0] and not found.st_size:
+                return "it is empty"
+            if known and name == _FILES[1] and found.st_size and not self._path.exists():
+                return "it is missing"
+        return ""
 
     def _report(self, error: Exception) -> None:
         self.found.errors.append(("open", error))
@@ -136,18 +164,23 @@ class Opening:
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         found = version(db)
+        if found == 0 and self._known:
+            raise damage("it has no version")
         if found == 0:
             create_tables(db, max(int(self._now() * 1e6), newest(self._spool / "content") + 1))
         elif found != VERSION:
             raise SpoolFormat(
                 f"{self._path} has version {found}; this version of the program knows {VERSION}"
             )
+        _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if found:
+            self._keep_lost_log(db, max(frames, 0))
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        suspect = self._spool / "suspect"
-        if suspect.exists():
+        suspect = (self._spool / "suspect").exists() or none_is_offered(db)
+        if suspect:
             repair(db)
         db.execute("BEGIN IMMEDIATE")
-        if suspect.exists():
+        if suspect:
             recount(db)
         self._take_back_leases(db)
         db.execute("UPDATE meta SET value=value+1 WHERE key='starts'")
@@ -185,21 +218,42 @@ class Opening:
         db.execute("UPDATE lane SET next=min(next, ?) WHERE not_before>0 AND next<?", (now, NEVER))
         db.execute("UPDATE lane SET not_before=0 WHERE not_before>0")
 
-    def _move_aside(self, error: Exception) -> None:
+    def _move_aside(self, reason: str) -> None:
         """Keep the damaged database whole, for salvage, and make room for a new one."""
+        target = self._aside()
+        durable.make_directory(target)
+        for name in _FILES:
+            if os.path.lexists(self._spool / name):
+                durable.move(self._spool / name, target / name)
+        durable.remove(self._spool / "suspect")
+        durable.sync_directory(self._spool)
+        self._known = False
+        self._report(MovedAside(f"{self._path} is damaged ({reason}) and was moved to {target}"))
+
+    def _aside(self) -> Path:
+        """The name of a directory that is not yet there."""
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._now()))
         target = self._spool / f"damaged-{stamp}"
         for number in range(1, 100):
             if not target.exists():
                 break
             target = self._spool / f"damaged-{stamp}-{number}"
-        durable.make_directory(target)
-        for name in _FILES:
-            if (self._spool / name).exists():
-                durable.move(self._spool / name, target / name)
-        durable.remove(self._spool / "suspect")
-        durable.sync_directory(self._spool)
-        self._report(SpoolUnusable(f"{self._path} is damaged ({error}) and was moved to {target}"))
+        return target
+
+    def _keep_lost_log(self, db: sqlite3.Connection, frames: int) -> None:
+        """What was committed behind a bad frame of the log is not lost without a word."""
+        log = self._spool / _FILES[1]
+        if not has_more(log, frames, PAGE_SIZE):
+            return
+        target = self._aside()
+        try:
+            messages = keep(log, target, db)
+        except OSError as error:  # such as no room for it: what can be delivered is not to wait for that
+            self._report(SpoolUnusable(f"{log} is damaged and could not be kept: {error.strerror}"))
+            return
+        if messages is not None:
+            text = f"{log} is damaged: {messages} messages are in it alone, others may be sent again"
+            self._report(MovedAside(f"{text}; it is kept in {target}"))
 
 
 def _create_empty(path: Path) -> None:
@@ -215,5 +269,7 @@ def explain(error: Exception, spool: Path) -> SpoolUnusable:
         reason = error.strerror or str(error)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = f"not writable ({reason})"
+        if error.filename:
+            reason = f"{reason}: {error.filename}"
         return SpoolUnusable(f"the spool {spool} cannot be used: {reason}")
     return SpoolUnusable(f"the spool {spool} cannot be used: {error}")

@@ -38,6 +38,10 @@ def message_check(number: int, meta: bytes, size: int, crc: int, file: int) -> i
 
 
 def entry_is_sound(row: EntryRow) -> bool:
+    """Is it what was stored? What the check does not cover must at least be numbers: one flipped bit makes a
+    zero, which has no octets of its own, a NULL."""
+    if not (type(row[2]) is type(row[3]) is type(row[4]) is type(row[5]) is int):
+        return False
     return entry_check(row[0], row[1], row[6], row[7], row[8]) == row[9]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from mailqueue.database import damage
 from mailqueue.rows import clamp
 from mailqueue.schema import NEVER
 from mailqueue.transaction import Transaction
@@ -58,6 +59,14 @@ def head(db: sqlite3.Connection, lane: str, now: int, far: int) -> int | None:
     return earliest
 
 
+def waiting(tx: Transaction, lane: str) -> int:
+    """How many entries of a lane wait, as its counters say."""
+    query = "SELECT incoming+deferred FROM lane WHERE name=?"
+    row: tuple[int] | None = tx.db.execute(query, (lane,)).fetchone()
+    change = tx.lanes.get(lane)
+    return (row[0] if row else 0) + (change.counts[0] + change.counts[2] if change else 0)
+
+
 class Schedule:
     """All times in ms of the wall clock. far: what is due later than so much from now is due now."""
 
@@ -92,6 +101,8 @@ class Schedule:
         rows = db.execute(_OFFERED, (now, limit)).fetchall()
         rows += db.execute(_OFFERED_FAR, (now + self.far, NEVER, limit)).fetchall()
         lanes = [lane for (lane,) in rows if self._is_offered(lane)][:n]
+        if not all(isinstance(lane, str) for lane in lanes):
+            raise damage("the index of the lanes has other things than lanes")
         for lane in lanes:
             self.claim_lane(lane)
         return lanes

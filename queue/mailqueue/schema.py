@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +13,9 @@ NEVER = 2**62  # lane.next of a lane in which nothing waits for a time (all held
 ENTRIES_BITS = 10  # an entry's id is its message's id shifted by this, plus its place among the lanes
 _SMALLEST_SQLITE = (3, 35, 0)  # RETURNING
 _CACHE_KIB = 16384
+_INCREMENTAL = 2
+# A flipped bit makes octets of a text that are none: the checksum of its row is to find it, not an exception.
+_text = partial(str, encoding="utf-8", errors="replace")
 
 # A partial index is used when the query's `state=1` is one side of an OR of its condition.
 _TABLES = """
@@ -48,9 +52,11 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     itself still syncs the header of a restarted log, the log before a checkpoint and the database after it.
     """
     db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    db.text_factory = _text
     try:
         db.execute(f"PRAGMA page_size={PAGE_SIZE}")
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        if db.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:  # to set it is a write, each time
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
         db.execute("PRAGMA secure_delete=OFF")
         if db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise sqlite3.OperationalError("its file system cannot hold a write-ahead log")
@@ -68,6 +74,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     """A connection that can only read and never checkpoints. It must not sit on an open statement."""
     uri = f"file:{quote(str(path))}?mode=ro"
     db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+    db.text_factory = _text
     db.execute("PRAGMA query_only=ON")
     return db
 

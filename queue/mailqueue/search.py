@@ -17,6 +17,7 @@ from mailqueue.schema import ENTRIES_BITS
 _COLUMNS = "id, lane, state, due, attempts, crashes, sender, size, recipients"
 _STEP = 2000  # rows looked at in one read transaction
 END = 2**63 - 1
+_STATES = frozenset(State)
 
 
 class _Source:
@@ -75,20 +76,25 @@ def make_row(columns: tuple[int, str, int, int, int, int, str, int, str]) -> Row
     try:
         recipients = unpack_recipients(packed)
     except (ValueError, TypeError):  # damaged, and shown as it is; take() finds it by its checksum
-        recipients = [Recipient(packed, reply="(damaged)")]
+        recipients = [Recipient(str(packed), reply="(damaged)")]
     return Row(
         id=number,
         message=message_name(message),
-        lane=lane,
-        state=State(state),
-        due=due / 1000,
-        attempts=attempts,
-        crashes=crashes,
+        lane=str(lane),
+        state=State(state) if state in _STATES else State.QUARANTINED,
+        due=_number(due) / 1000,
+        attempts=_number(attempts),
+        crashes=_number(crashes),
         accepted=accepted_at(message),
-        sender=sender,
-        size=size,
+        sender=str(sender),
+        size=_number(size),
         recipients=recipients,
     )
+
+
+def _number(value: object) -> int:
+    """A damaged row may have anything in its place."""
+    return int(value) if isinstance(value, int | float) else 0
 
 
 def matches(f: Filter, row: Row) -> bool:

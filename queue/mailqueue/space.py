@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from mailqueue.options import Options, Space
 _LOOK_EVERY = 1.0  # s
 _FEWEST_INODES = 100
 _PROBE = bytes(65536)
+_PLENTY = 256 * 2**20  # octets
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SYNC_CODES = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
@@ -56,6 +58,16 @@ class Room:
     def is_tight(self) -> bool:
         """The disk may soon be full: keep the log short, so that the last checkpoint still fits."""
         return self.look().full
+
+    def has_plenty(self) -> bool:
+        """More is free than any write of ours can want. SQLite says "full" also when damage leads it to a
+        page that no database can have."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return (
+            limit == resource.RLIM_INFINITY
+            and self._look().free_bytes > _PLENTY
+            and not self._probe_is_full()
+        )
 
     def give_up_ballast(self) -> bool:
         """A write met a full disk. True when there was a ballast, so that trying again makes sense now."""

@@ -95,10 +95,13 @@ class Parts:
     searches: Reader
     observer: Observer
     now: Callable[[], float]
+    options: Options
     closing: bool = False
+    heard: bool = False  # somebody listens to the observer
 
     def begin(self, heard: bool) -> None:
         """Tell what the start found, and look for orphans in the background. heard: somebody listens."""
+        self.heard = heard
         found = self.owned.found
         for operation, error in found.errors:
             self.observer.spool_error(operation, error)
@@ -216,4 +219,5 @@ def start(
         searches=Reader(path, "mailqueue-search"),
         observer=observer,
         now=now,
+        options=options,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from mailqueue.database import damage
 from mailqueue.entry import Entry
 from mailqueue.quarantine import Quarantine
 from mailqueue.rows import ENTRY_COLUMNS, EntryRow, entry_is_sound, lease, message_of
+from mailqueue.schedule import head, waiting
 from mailqueue.schema import ENTRIES_BITS
 from mailqueue.transaction import Transaction
 
@@ -62,6 +64,8 @@ class Take:
     def write(self, tx: Transaction) -> None:
         tx.flush()
         rows = self._choose(tx)
+        if not rows:
+            self._check_index(tx)
         sound = [row for row in rows if entry_is_sound(row)]
         self._damaged = [self._quarantine(tx, row[0]) for row in rows if not entry_is_sound(row)]
         tx.db.executemany(_LEASE, [(row[0],) for row in sound])
@@ -69,6 +73,15 @@ class Take:
             tx.uncount(row[1], row[2], row[7])
         self._taken = [lease(row) for row in sound]
         tx.taken += self._taken
+
+    def _check_index(self, tx: Transaction) -> None:
+        """Nothing is due: so say the earliest and the counters too, or the index is damaged. A flipped bit in
+        it hides what stands behind it, without a word from SQLite."""
+        earliest = head(tx.db, self._lane, tx.now, tx.far)
+        if earliest is None and waiting(tx, self._lane) > 0:
+            raise damage(f"entries of {self._lane} are in no index")
+        if not self._older_than and earliest is not None and earliest <= tx.now:
+            raise damage(f"entries of {self._lane} are hidden in their index")
 
     def _quarantine(self, tx: Transaction, entry: int) -> Quarantine:
         job = Quarantine(message_of(entry), "the checksum of an entry is wrong", None, self._tell)

@@ -1,4 +1,4 @@
-"""What an operator can ask for: list, show, lanes, status, explain; retry, hold, release, drop.
+"""What an operator can ask for: list, show, lanes, status, explain; retry, hold, release, drop; salvage.
 
 `answer` turns one request into pages of JSON-ready objects; the last has "end". Used by the daemon's control
 socket and, with the spool opened directly, by the command line. Lists are read page by page, so memory stays
@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 from mailqueue.entry import Filter, LaneTally, Row, State, Tally
 from mailqueue.errors import QueueError
+from mailqueue.salvage import Salvaged
 from relay.admin.content import plain_blocks
 from relay.admin.request import NO_INPUT, UNAVAILABLE, Refused, Selection, field, selection
+from relay.admin.salvage import salvage
 from relay.admin.shape import lane_object, row_object, tallies_object
 
 FIRST_PAGE, PAGE = 50, 500  # rows: the first page is small so that something is seen at once
@@ -36,6 +38,7 @@ class OperatorQueue(Protocol):
     async def drop(self, f: Filter) -> int: ...
     async def lanes(self, after: str = "", limit: int = 1000) -> Sequence[LaneTally]: ...
     async def read_content(self, name: str) -> bytes | Path | None: ...
+    def salvage(self, directory: Path, dry_run: bool = False) -> AsyncIterator[Salvaged]: ...
     def lane_tally(self, lane: str) -> LaneTally: ...
     def stats(self) -> Mapping[State, Tally]: ...
 
@@ -75,6 +78,7 @@ class Commands:
             "lanes": self._lanes,
             "status": self._status,
             "explain": self._explain,
+            "salvage": self._salvage,
         }.get(command)
         if reader is None:
             raise Refused(f"no command {command!r}")
@@ -148,6 +152,14 @@ class Commands:
         lane = str(facts.get("lane", ""))
         tally = lane_object(self.queue.lane_tally(lane))
         yield [{**facts, "lane_state": self.lane_state(lane), "queue": tally["states"]}, {"end": True}]
+
+    async def _salvage(self, request: Mapping[str, Any]) -> AsyncIterator[Page]:
+        totals: dict[str, int] = {}
+        async for page in salvage(self.queue, request, totals):
+            yield page
+        if totals["brought_back"]:
+            self.changed("salvage", totals["brought_back"], str(request["directory"]))
+        yield [{"end": True, "directory": request["directory"], **totals}]
 
     async def _change(self, command: str, request: Mapping[str, Any]) -> Page:
         chosen = selection(request)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from mailqueue import OfflineQueue
 from mailqueue.entry import Filter, LaneTally, Row, State, Tally
 from mailqueue.errors import QueueError, SpoolLocked
+from mailqueue.salvage import Salvaged
 from relay.admin.commands import Commands, Page
 from relay.admin.request import Refused
 from relay.cli.exits import IO, NO_INPUT, NO_PERMISSION, UNAVAILABLE, Trouble
@@ -45,6 +46,10 @@ class Awaitable:
     async def read_content(self, name: str) -> bytes | Path | None:
         content = self._queue.read_content(name)
         return content.read_bytes() if isinstance(content, Path) else content
+
+    async def salvage(self, directory: Path, dry_run: bool = False) -> AsyncIterator[Salvaged]:
+        for part in self._queue.salvage(directory, dry_run):
+            yield part
 
     def lane_tally(self, lane: str) -> LaneTally:
         return self._queue.lane_tally(lane)

@@ -134,6 +134,17 @@ def _queue(queue: argparse.ArgumentParser, config: argparse.ArgumentParser) -> N
             command.add_argument("--content", action="store_true", help="the message itself, nothing else")
         command.add_argument("--json", action="store_true", help="one JSON object per line")
         command.set_defaults(module="relay.cli.operate", action=action)
+    text = "bring back what a damaged database that was moved aside still proves"
+    _salvage(actions.add_parser("salvage", parents=[config], help=text))
+
+
+def _salvage(salvage: argparse.ArgumentParser) -> None:
+    _spool(salvage)
+    salvage.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="damaged-TIME, of the spool")
+    salvage.add_argument("--all", dest="everything", action="store_true", help="all that were moved aside")
+    salvage.add_argument("--dry-run", action="store_true", help="only say what could be brought back")
+    salvage.add_argument("--json", action="store_true", help="one JSON object per line")
+    salvage.set_defaults(module="relay.cli.salvage")
 
 
 def _user(user: argparse.ArgumentParser, config: argparse.ArgumentParser) -> None:

@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 
 BLOCK = 256 * 1024  # octets
+# A link could lead out of the spool, and opening a FIFO waits for its writer.
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux
 
 
@@ -23,7 +25,7 @@ class ContentReader:
 
     def __init__(self, path: Path, size: int, check: int) -> None:
         """OSError: the file cannot be opened."""
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(path, _OPEN)
         self._size, self._expected = size, check
         self._offset = 0
         self._check = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mailqueue.errors import MovedAside
 from relay.envelope import Envelope
 from relay.observe import labels
 from relay.observe.log import ERROR, INFO, WARNING
@@ -172,6 +173,8 @@ class QueueEvents(Recorder):
         known = operation if operation in labels.SPOOL_OPERATIONS else labels.OTHER
         self.metrics.spool_errors.inc((known,))
         text = f"error: spool {operation}: {error}"
+        if isinstance(error, MovedAside):
+            text += "; `relay queue salvage` brings back what can be read"
         self.log.write(ERROR, "queue", "spool_error", text, operation=operation, error=str(error))
 
     def quarantined(self, name: str, reason: str) -> None:

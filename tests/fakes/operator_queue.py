@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mailqueue.damaged import Lost
 from mailqueue.entry import Filter, LaneTally, Recipient, Row, State, Tally, message_name
 from mailqueue.errors import QueueError
+from mailqueue.salvage import Salvaged
 
 EPOCH = 1_700_000_000.0
 
@@ -48,6 +50,7 @@ class FakeQueue:
     room: FakeSpace = field(default_factory=FakeSpace)
     largest_page: int = 0
     closed: bool = False
+    aside: set[str] = field(default_factory=set)  # directories that can be salvaged
 
     async def search(self, f: Filter, after: int = 0, limit: int = 1000) -> Sequence[Row]:
         found = [each for each in self.rows if each.id > after and matches(each, f)][:limit]
@@ -91,6 +94,11 @@ class FakeQueue:
         if name in self.damaged:
             raise QueueError(f"{name} cannot be shown: its content file is missing")
         return self.contents.get(name)
+
+    async def salvage(self, directory: Path, dry_run: bool = False) -> AsyncIterator[Salvaged]:
+        if directory.name not in self.aside:
+            raise FileNotFoundError(2, "No such file or directory", str(directory))
+        yield Salvaged(found=2, brought_back=2, lost=[Lost("abc", "gone")])
 
     def stats(self) -> dict[State, Tally]:
         return self.tallies

@@ -85,3 +85,12 @@ async def filled(spool: Path, *lanes: str) -> list[str]:
     """A closed spool with a message in each of these lanes; their queue ids."""
     async with opened(spool) as queue:
         return [message_name(await queue.accept(message(lane))) for lane in lanes]
+
+
+def root_page(spool: Path, table: str) -> tuple[int, int]:
+    """(offset, size) of the page a table begins with."""
+    db = sqlite3.connect(spool / "queue.db")
+    size: int = db.execute("PRAGMA page_size").fetchone()[0]
+    page: int = db.execute("SELECT rootpage FROM sqlite_master WHERE name=?", (table,)).fetchone()[0]
+    db.close()
+    return (page - 1) * size, size

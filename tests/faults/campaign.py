@@ -58,6 +58,7 @@ class Campaign:
         self.directory = directory
         self.random = Random(seed)
         self.faults = directory / "faults"
+        self.named = directory / "named"
         self.next_hop = NextHop(directory, Random(f"{seed} next hop"), slow)
         self.relay = ForkedRelay(
             ForkServer.of(module),
@@ -138,6 +139,7 @@ class Campaign:
             waiting=waiting,
             removals=list(history.read(self.load.removals, Removal)),
             faults=list(history.read(self.faults, Fault)),
+            named=list(history.read(self.named, Removal)),
         )
 
     def queue(self) -> tuple[list[Waiting], list[Notice]]:

@@ -1,7 +1,8 @@
 """The one checker of all campaigns. Pure: a History in, Findings out.
 
 Its rules, by number:
-1. Each (letter, recipient) with a 250 is in exactly one of: delivered, bounced, queued, removed by operator.
+1. Each (letter, recipient) with a 250 is in exactly one of: delivered, bounced, queued, removed by operator,
+   named by salvage as lost.
 2. Delivered bytes are the sent bytes below our Received header.
 3. A letter answered 5xx, or a recipient that was refused, never appears. One with no answer or 4xx may.
 4. What is there twice was in flight at a fault, once for each repetition, and was counted by the metric; the
@@ -40,7 +41,7 @@ class Violation:
 
 @dataclass(slots=True)
 class Findings:
-    """figures: accepted, delivered, bounced, queued, removed count (letter, recipient) with a 250."""
+    """figures: accepted, delivered, bounced, queued, removed, named count (letter, recipient) with a 250."""
 
     figures: dict[str, int]
     violations: list[Violation] = field(default_factory=list)
@@ -78,13 +79,15 @@ class _Fates:
     bounced: set[str] = field(default_factory=set)  # queue ids of the notices
     queued: int = 0
     removed: bool = False
+    named: bool = False
 
     @property
     def names(self) -> list[str]:
-        """removed is not one beside others: a drop that came too late changes nothing."""
+        """removed and named are not one beside others: a drop that came too late changes nothing, and of a
+        damaged message some recipients may have got it."""
         found = [("delivered", self.delivered), ("bounced", self.bounced), ("queued", self.queued)]
         named = [name for name, there in found if there]
-        return named or (["removed"] if self.removed else [])
+        return named or [name for name in ("removed", "named") if getattr(self, name)][:1]
 
 
 class _Check:
@@ -117,13 +120,9 @@ class _Check:
         self.violations.append(Violation(rule, letter, text, told))
 
     def collect(self) -> None:
-        removed = {removal.queue_id for removal in self.history.removals}
         for letter in self.history.sent.values():
             if letter.queue_id:
                 self.entries[letter.id].add(letter.queue_id)
-            if letter.queue_id in removed:
-                for recipient in letter.recipients:
-                    self.fates[letter.id, recipient].removed = True
         entries: list[Arrival | Waiting] = [*self.history.arrivals, *self.history.waiting]
         for item in entries:
             self.entries[item.id].add(item.queue_id)
@@ -134,6 +133,16 @@ class _Check:
         for notice in self.history.notices:
             for recipient in notice.recipients:
                 self.fates[notice.id, recipient].bounced.add(notice.queue_id)
+        self.collect_ends()
+
+    def collect_ends(self) -> None:
+        """What was taken from the queue by an operator, or named by salvage."""
+        removed = {removal.queue_id for removal in self.history.removals}
+        lost = {removal.queue_id for removal in self.history.named}
+        for letter in self.history.sent.values():
+            for recipient in letter.recipients if letter.queue_id in removed | lost else ():
+                self.fates[letter.id, recipient].removed = letter.queue_id in removed
+                self.fates[letter.id, recipient].named = letter.queue_id in lost
 
     # --- rules 1 and 3: one letter
 
@@ -221,7 +230,7 @@ class _Check:
 
     def figures(self) -> dict[str, int]:
         sent = self.history.sent.values()
-        figures = dict.fromkeys(("accepted", "delivered", "bounced", "queued", "removed"), 0)
+        figures = dict.fromkeys(("accepted", "delivered", "bounced", "queued", "removed", "named"), 0)
         for letter in sent:
             for recipient in letter.recipients if letter.code == 250 else ():
                 figures["accepted"] += 1

@@ -92,6 +92,7 @@ class History:
     waiting: list[Waiting] = field(default_factory=list)
     removals: list[Removal] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    named: list[Removal] = field(default_factory=list)  # by salvage, as what cannot be brought back
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,6 +106,7 @@ class History:
             [_made(Waiting, value) for value in data["waiting"]],
             [_made(Removal, value) for value in data["removals"]],
             [_made(Fault, value) for value in data["faults"]],
+            [_made(Removal, value) for value in data.get("named", [])],
         )
 
 

@@ -21,3 +21,7 @@ def new_seed() -> int:
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(2**32))
     print(f"FAULTS_SEED={seed}")
     return seed
+
+
+def is_full() -> bool:
+    return bool(os.environ.get("FAULTS_FULL"))

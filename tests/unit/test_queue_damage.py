@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fakes.clock import FakeClock
-from fakes.spool import SMALL, Recorder, edit, everything, filled, leasing, message, opened
+from fakes.spool import SMALL, Recorder, edit, everything, filled, leasing, message, opened, root_page
 
 from mailqueue import (
     Filter,
@@ -81,15 +80,6 @@ async def test_a_missing_database_is_reported(tmp_path: Path) -> None:
     async with opened(spool, observer=seen) as queue:
         await queue.accept(message())
     assert ["missing" in str(error) for _, error in seen.errors] == [True]
-
-
-def root_page(spool: Path, table: str) -> tuple[int, int]:
-    """(offset, size) of the page a table begins with."""
-    db = sqlite3.connect(spool / "queue.db")
-    size: int = db.execute("PRAGMA page_size").fetchone()[0]
-    page: int = db.execute("SELECT rootpage FROM sqlite_master WHERE name=?", (table,)).fetchone()[0]
-    db.close()
-    return (page - 1) * size, size
 
 
 async def test_damage_found_at_work_is_final(
