@@ -114,8 +114,8 @@ class Log:
     SQLite ends at the first bad frame. A frame's checksum goes on from the one before it, which stands there,
     so what comes after a bad frame can be judged as well. frames: page -> offset of its newest committed
     version. pages: of the database after the last commit, 0 without one. broken: a bad frame (or header) has
-    good commits behind it, so it is not the torn end that a crash leaves. headless: its header is bad, so
-    its frames may even be those of an earlier log.
+    a good commit of a later transaction behind it, so it is not the torn end that a crash leaves. headless:
+    its header is bad, so its frames may even be those of an earlier log.
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
@@ -141,7 +141,7 @@ class Log:
         self._walk(salts, (check_1, check_2), order)
 
     def _walk(self, salts: list[int], before: tuple[int, int], order: str) -> None:
-        bad = self.headless
+        bad = over = self.headless  # over: the transaction with the bad frame is
         waiting: dict[int, int] = {}  # of a transaction whose commit has not been seen
         offset = _LOG_HEADER.size
         while len(frame := _read_at(self._descriptor, offset, _FRAME_HEADER.size + self._size)) > self._size:
@@ -152,10 +152,10 @@ class Log:
                 waiting[page] = offset + _FRAME_HEADER.size
                 if pages:
                     self.frames.update(waiting)
-                    self.pages, self.broken = pages, self.broken or bad
-                    waiting = {}
+                    self.pages, self.broken = pages, self.broken or (bad and over)
+                    waiting, over = {}, bad
             else:
-                bad = True
+                bad, over = True, over or (found == salts and pages > 0)
             before = after
             offset += _FRAME_HEADER.size + self._size
 

