@@ -114,6 +114,8 @@ def _change(args: argparse.Namespace, source: Source, request: dict[str, Any]) -
     count = _count(source.ask(request | {"dry_run": args.dry_run}))
     if args.json:
         print(json.dumps({"action": args.action, "count": count, "dry_run": args.dry_run}))
+    elif not count:
+        print("nothing matches")
     else:
         print(f"{plural(count, 'message')} {'match' if args.dry_run else DONE[args.action]}")
     return OK

@@ -82,9 +82,9 @@ def _next(entry: dict[str, Any], now: float) -> str:
 
 
 def lane_standing(state: dict[str, Any], now: float) -> str:
-    """Why mail of a lane waits: its trouble, or its rate. "": neither."""
+    """Why mail of a lane waits: its trouble, or its rate (also of one that recovers). "": neither."""
     trouble = lane_trouble(state, now)
-    if trouble or not state.get("rate_until"):
+    if not state.get("rate_until") or (trouble and state.get("state") != "ramping"):
         return trouble
     seconds = ceil(state["rate_until"] - now)
     when = f"in {exact(seconds)}" if seconds > 0 else "now"

@@ -62,6 +62,8 @@ def complaints(path: Path) -> list[str]:
     """What `relay check` says about the file; nothing when all is well."""
     try:
         reading = read_users(path)
+    except FileNotFoundError as error:
+        return [f"{trouble(path, error)}; nobody can log in; relay user add NAME makes it"]
     except (OSError, ValueError) as error:
         return [f"{trouble(path, error)}; nobody can log in"]
     if not reading.listing.users:

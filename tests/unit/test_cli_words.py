@@ -10,7 +10,7 @@ from fakes.operator_queue import EPOCH
 
 from relay.cli import table
 from relay.cli.explain import told
-from relay.cli.story import fault_line, lane_trouble, story
+from relay.cli.story import fault_line, lane_standing, lane_trouble, story
 from relay.cli.words import cut, exact, moment, octets, plural, short
 
 
@@ -117,6 +117,15 @@ def test_lane_trouble_in_words(state: dict[str, Any], expected: str) -> None:
     text = lane_trouble(state, EPOCH)
     assert expected in text
     assert bool(text) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"), [("ramping", "waits for its rate"), ("suspended", "suspended")]
+)
+def test_the_rate_is_told_unless_the_lane_is_in_trouble(health: str, expected: str) -> None:
+    """A lane that recovers at a low rate stays in that state for long; its mail waits for the rate."""
+    lane = {"state": health, "reason": "auth", "reply": "535 no", "rate": "6/min", "rate_until": EPOCH + 9}
+    assert expected in lane_standing(lane, EPOCH)
 
 
 def test_a_row_of_the_table() -> None:
