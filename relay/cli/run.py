@@ -109,6 +109,8 @@ class Process:
             loop.add_signal_handler(number, self.ended.set)
         loop.add_signal_handler(signal.SIGHUP, self.hung_up.set)
         loop.set_exception_handler(self.unexpected)
+        if self.args.config is None:
+            self.events.info("no configuration file: the defaults hold, and RELAY__ variables")
         for text in self.warnings:
             self.events.warning(text)
         self.supervision.starting()

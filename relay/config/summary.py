@@ -22,7 +22,7 @@ def summary(config: Config) -> list[str]:
         ("may relay", _relayers(config)),
         *(("rewrite", _rewrite(rule)) for rule in config.rewrite),
         *(("route", _route(route)) for route in config.routes),
-        ("route", f"mx: all other mail -> MX hosts, port {config.mx.port} ({_lane(config.mx)})"),
+        *_by_mx(config),
         ("spool", f"{config.spool} (keeps {format_size(limits.spool_reserve)} of the disk free)"),
         ("message", f"at most {format_size(limits.message_size)}, {limits.recipients} recipients"),
         (
@@ -61,6 +61,13 @@ def _relayers(config: Config) -> str:
     by_address = any(each.auth != "required" for each in config.listeners)
     users = ["who logs in"] if any(each.auth != "off" for each in config.listeners) else []
     return ", ".join([*(config.trusted_networks if by_address else ()), *users]) or "nobody"
+
+
+def _by_mx(config: Config) -> list[tuple[str, str]]:
+    """No row where a route takes all mail."""
+    if any(route.to is None and route.from_ is None for route in config.routes):
+        return []
+    return [("route", f"mx: all other mail -> MX hosts, port {config.mx.port} ({_lane(config.mx)})")]
 
 
 def _rewrite(rule: Rewrite) -> str:

@@ -199,16 +199,20 @@ class Session(Arrival):
             self.put_off = error if error.reply.code < 500 else None
         stage = STAGES.get(verb)
         if stage is not None:
-            self._rejected(stage, error, argument if verb == "RCPT" else "")
+            self._rejected(stage, error, argument if verb in ("MAIL", "RCPT") else "")
         if error.reply.code == 421:
             self.leave()
         return wire(error.reply)
 
     def _rejected(self, stage: str, refused: Refused, argument: str) -> None:
+        """argument: of MAIL or RCPT, as the client wrote it."""
         sender = self.mail.original or self.mail.sender if self.mail is not None else ""
+        recipient = argument[3:].strip() if stage == "rcpt" else ""
+        if stage == "mail":
+            sender = argument[5:].strip().partition(" ")[0].removeprefix("<").removesuffix(">")
         service = self.service
         service.events.rejected(
-            service.listener, self.client, stage, refused.reply, refused.reason, sender, argument[3:].strip()
+            service.listener, self.client, stage, refused.reply, refused.reason, sender, recipient
         )
 
     # --- for commands.py

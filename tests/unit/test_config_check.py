@@ -63,6 +63,17 @@ def test_check_prints_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert err == ""
 
 
+def test_no_mail_goes_by_mx_where_a_route_takes_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The row of mail without a route stands only where there is such mail."""
+    for route, by_mx in (("{via: b.example}", False), ("{from: ['@a.example'], via: b.example}", True)):
+        file = tmp_path / "relay.yaml"
+        file.write_text(f"hostname: relay.example.com\nroutes: [{route}]\n")
+        assert check.run(argparse.Namespace(config=file, json=False)) == 0
+        assert ("all other mail" in capsys.readouterr().out) is by_mx
+
+
 def test_a_secret_of_the_service(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

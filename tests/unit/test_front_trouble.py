@@ -240,6 +240,16 @@ def test_what_is_pipelined_behind_a_full_spool() -> None:
     assert bench.send(lines)[-1][:3] == "354"
 
 
+def test_a_refused_sender_is_told() -> None:
+    """The line of a refused MAIL names who it was from: no transaction has begun that could."""
+    bench = Bench()
+    bench.send(b"EHLO c\r\nMAIL FROM:<a@b.example> SIZE=99999999999\r\nMAIL FROM:<> SIZE=99999999999\r\n")
+    assert [(stage, sender) for stage, _, _, sender, _ in bench.events.rejections] == [
+        ("mail", "a@b.example"),
+        ("mail", ""),
+    ]
+
+
 def test_rejections_are_told() -> None:
     """Stage, reply, reason, sender and recipient of what was refused."""
     bench = Bench({"trusted_networks": []})
