@@ -16,7 +16,7 @@ from relay.delivery.capabilities import Capabilities
 from relay.delivery.content_stream import ContentStream
 from relay.delivery.job import Job, Verdict
 from relay.delivery.reply_reader import NotAReply, ReplyReader
-from relay.delivery.states import Step
+from relay.delivery.states import DONE, SEND, WAIT, Step
 from relay.delivery.timeouts import Timeouts
 from relay.delivery.transaction import Transaction
 from relay.delivery.verdict import Trouble
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         )
         self._transaction, self._job, self._done = transaction, job, done
         self._mark = time.monotonic()
-        if transaction.begin() is Step.SEND:
+        if transaction.begin() is SEND:
             self._begin_batch()
             self._say()
         else:
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         try:
             while (reply := self._reader.next()) is not None:
                 step = transaction.reply(*reply)
-                if step is not Step.WAIT and self._take(transaction, step):
+                if step is not WAIT and self._take(transaction, step):
                     return
         except NotAReply as error:
             transaction.nonsense(str(error))
@@ -189,12 +189,12 @@ class Connection(asyncio.Protocol):
 
     def _take(self, transaction: Transaction, step: Step) -> bool:
         """Do what the transaction says; True when it has ended."""
-        if step is not Step.DONE and self._reader.leftover:
+        if step is not DONE and self._reader.leftover:
             step = transaction.nonsense("the host spoke before it was asked")
-        if step is Step.DONE:
+        if step is DONE:
             self._end()
             return True
-        if step is Step.SEND:
+        if step is SEND:
             if transaction.state in ("mail", "reset"):
                 self._begin_batch()
             self._say()

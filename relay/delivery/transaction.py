@@ -21,7 +21,7 @@ from relay.delivery.capabilities import Capabilities
 from relay.delivery.commands import commands, what_is_lacking
 from relay.delivery.job import Job, Kind, Verdict
 from relay.delivery.reply_reader import clean
-from relay.delivery.states import STATES, Step
+from relay.delivery.states import CONTENT, DONE, SEND, STATES, WAIT, Step
 from relay.delivery.verdict import TOO_MANY, Ruling, Trouble
 from relay.wire import END
 
@@ -89,7 +89,7 @@ class Transaction:
     def lost(self, trouble: Trouble, text: str) -> Step:
         """EOF, RST or time-out; text for people."""
         if self.state == "end":
-            return Step.DONE
+            return DONE
         if self._fresh_if_dead and trouble in (Trouble.EOF, Trouble.RESET):
             return self._dead()
         return self._trouble(trouble, text)
@@ -126,14 +126,14 @@ class Transaction:
         else:
             self._unsaid = said[::-1]
             self.output = self._unsaid.pop()
-        return Step.SEND
+        return SEND
 
     def _go_on(self) -> Step:
         """Pipelined: the next reply is on its way. Stepwise: say the next command."""
         if not self._unsaid:
-            return Step.WAIT
+            return WAIT
         self.output = self._unsaid.pop()
-        return Step.SEND
+        return SEND
 
     # --- what the peer says; each is a handler of TABLE
 
@@ -152,7 +152,7 @@ class Transaction:
         self._rule([*self._batch, *self._later], ruling)
         self._later = ()
         self.state = "rcpt echo"
-        return self._end() if self._unsaid else Step.WAIT
+        return self._end() if self._unsaid else WAIT
 
     def _rcpt_taken(self, code: int, text: bytes) -> Step:
         self._accepted.append(self._batch[self._at])
@@ -176,11 +176,11 @@ class Transaction:
             self.state = "data"
             return self._go_on()
         self.state = "data echo"
-        return self._end_batch() if self._unsaid else Step.WAIT
+        return self._end_batch() if self._unsaid else WAIT
 
     def _go_ahead(self, code: int, text: bytes) -> Step:
         self.state = "content"
-        return Step.CONTENT
+        return CONTENT
 
     def _refused_early(self, code: int, text: bytes) -> Step:
         """A refusal in the middle of the content: it stands, but the session can only be cut."""
@@ -208,7 +208,7 @@ class Transaction:
         self._at += 1
         if self._at == len(self._batch):
             self.state = "data echo"
-        return Step.WAIT
+        return WAIT
 
     def _echoed(self, code: int, text: bytes) -> Step:
         return self._end_batch()
@@ -217,7 +217,7 @@ class Transaction:
         """354 although every RCPT was refused (RFC 2920 section 3.1)."""
         self.state = "lone dot"
         self.output = END
-        return Step.SEND
+        return SEND
 
     def _unexpected(self, code: int, text: bytes) -> Step:
         if self.state == "reset" and self._fresh_if_dead:
@@ -238,7 +238,7 @@ class Transaction:
         self.verdict.kind = Kind.FRESH
         self.broken = True
         self.state = "end"
-        return Step.DONE
+        return DONE
 
     def _trouble(self, trouble: Trouble, text: str) -> Step:
         return self._break_off(lambda stage: verdict.on_trouble(stage, trouble, text, self._host))
@@ -277,7 +277,7 @@ class Transaction:
         self.state = "end"
         if self._elsewhere:
             self.verdict.elsewhere = sorted(self._elsewhere)
-        return Step.DONE
+        return DONE
 
 
 Handler = Callable[[Transaction, int, bytes], Step]
