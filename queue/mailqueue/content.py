@@ -109,10 +109,10 @@ class Content:
         block = self._take_block()
         self._store.run(lambda: self._write(block), self._sent)
 
-    def _take_block(self) -> bytes:
-        """What is buffered, now flying."""
-        block = self.data
-        self._flying = len(block)
+    def _take_block(self) -> list[bytes]:
+        """What is buffered, now flying. Joined only when it came in small pieces: that is a copy."""
+        block = [self.data] if len(self._parts) > durable.MOST_PARTS else self._parts
+        self._flying = self._buffered
         self._drop_buffer()
         self._filed = True
         return block
@@ -120,14 +120,15 @@ class Content:
     def _drop_buffer(self) -> None:
         self._parts, self._buffered = [], 0
 
-    def _write(self, block: bytes) -> None:
+    def _write(self, block: list[bytes]) -> None:
         """In a thread."""
         if self._descriptor < 0:
             # A file of this name belongs to no message, ids being unique: it was being written at a crash and
             # then the clock was set back.
             self._descriptor = durable.create_anew(self._store.path(self.message))
-        durable.write_all(self._descriptor, block)
-        self._crc = crc32(block, self._crc)
+        durable.write_parts(self._descriptor, block)
+        for part in block:
+            self._crc = crc32(part, self._crc)
 
     def _sent(self, error: Exception | None) -> None:
         """On the loop: a block is written, or failed."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
+MOST_PARTS = 64  # of one write; the system allows 1024
 _COPY_BLOCK = 2**20
 
 
@@ -38,6 +40,15 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def write_parts(descriptor: int, parts: Sequence[bytes]) -> None:
+    """Write all of them, at most MOST_PARTS, in one call where it takes all."""
+    written = os.writev(descriptor, parts) if parts else 0
+    for part in parts:
+        if written < len(part):
+            write_all(descriptor, memoryview(part)[written:])
+        written = max(0, written - len(part))
 
 
 def create(path: Path) -> int:

@@ -9,5 +9,5 @@ from faults.single_thread import run
 from mailqueue import durable
 
 if __name__ == "__main__":
-    setattr(durable, "write_all", os.write)  # noqa: B010  a plain assignment is an error to mypy
+    setattr(durable, "write_parts", os.writev)  # noqa: B010  a plain assignment is an error to mypy
     run()

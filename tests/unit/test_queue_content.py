@@ -104,8 +104,8 @@ async def test_content_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.
     """One block at a time is under way; pending tells the writer to stop, on_drain to go on."""
     async with opened(tmp_path / "spool") as queue:
         go = threading.Semaphore(0)
-        real = durable.write_all
-        monkeypatch.setattr(durable, "write_all", lambda fd, data: (go.acquire(), real(fd, data))[1])
+        real = durable.write_parts
+        monkeypatch.setattr(durable, "write_parts", lambda fd, data: (go.acquire(), real(fd, data))[1])
         content = queue.content()
         drained = asyncio.Event()
         content.on_drain = drained.set
@@ -184,3 +184,31 @@ async def test_close_waits_for_what_was_submitted(tmp_path: Path) -> None:
     assert results == [None, None]
     async with opened(tmp_path / "spool") as queue:
         assert len(await queue.search(Filter())) == 2
+
+
+def test_a_write_that_takes_less_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stopped: in a part, between two, before the first."""
+    parts = [b"one", b"", b"two", b"three"]
+    whole = b"".join(parts)
+    for taken in range(len(whole) + 1):
+        monkeypatch.setattr(os, "writev", lambda fd, _, n=taken: os.write(fd, whole[:n]))
+        descriptor = os.open(tmp_path / str(taken), os.O_WRONLY | os.O_CREAT)
+        durable.write_parts(descriptor, parts)
+        os.close(descriptor)
+        assert (tmp_path / str(taken)).read_bytes() == whole
+
+
+async def test_content_in_small_pieces_is_stored_whole(tmp_path: Path) -> None:
+    """More of them than one write takes."""
+    async with opened(tmp_path / "spool") as queue:
+        leased = leasing(queue)
+        content = queue.content()
+        pieces = [b"%07d\n" % number for number in range(60_000)]
+        for piece in pieces:
+            content.write(piece)
+        await queue.accept(message(content=content))
+        loaded = await queue.load(leased[0])
+        assert loaded is not None and loaded.path is not None
+        assert loaded.path.read_bytes() == b"".join(pieces)
+        assert loaded.check == crc32(b"".join(pieces))
+        queue.settle(leased[0])

@@ -170,7 +170,7 @@ async def test_a_failed_sync_of_the_directory_is_as_final(
 @pytest.mark.parametrize(
     ("number", "expected"), [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, QueueFailed)]
 )
-@pytest.mark.parametrize("where", ["write_all", "sync_file", "create"])
+@pytest.mark.parametrize("where", ["write_parts", "sync_file", "create"])
 async def test_a_content_file_that_fails_is_one_messages_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception], where: str
 ) -> None:
