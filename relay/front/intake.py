@@ -17,6 +17,7 @@ from relay.front.replies import Refused, no_space, our_fault, spool_trouble, too
 
 END = b"\r\n.\r\n"
 EMPTY = b".\r\n"
+_IN_END = frozenset(END)
 HEAD_LIMIT = 64 * 1024  # octets of header section that are looked at
 _NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _NO_FACTS = header.scan(b"")
@@ -88,7 +89,9 @@ class Intake:
         if end >= 0:
             self._take(data[: end + 2], True)
             return data[end + len(END) :]
-        cut = newline.safe_cut(data, max(0, len(data) - len(END) + 1))
+        cut = len(data)
+        if not _IN_END.isdisjoint(data[-len(END) + 1 :]):  # it may begin there; else nothing need be copied
+            cut = newline.safe_cut(data, max(0, cut - len(END) + 1))
         if cut:
             self._take(data[:cut], False)
         self.carry = data[cut:]
