@@ -191,8 +191,8 @@ class RelayProcess:
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
         try:
             connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
+            with contextlib.closing(connection.getresponse()) as response:  # it may own the socket
+                return response.status, response.read().decode()
         except OSError:
             return 0, ""
         finally:

@@ -1,7 +1,7 @@
 """A DNS server that is in trouble: HostileDns, in a thread of its own.
 
-A share of its answers is replaced by trouble of any kind. What is definite and false is said once, never
-twice in a row.
+A share of its answers is replaced by trouble of any kind. What is definite and false is said once
+between two true answers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HostileDns(SmallDns):
         self.share = 0.0
         self.done: Counter[str] = Counter()
         self._random = random
-        self._wrong: set[tuple[str, str]] = set()  # what was answered wrongly the last time
+        self._wrong: set[tuple[str, str]] = set()  # what was answered wrongly since it was answered right
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -47,13 +47,14 @@ class HostileDns(SmallDns):
     def _step(self, request: dns.message.Message | None, transport: str) -> Step:
         told = super()._step(request, transport)
         if request is None or told != "ok" or self._random.random() >= self.share:
-            if request is not None:
+            if request is not None and told == "ok":
                 self._wrong.discard(key(request))
             return told
         step = cast(Step, self._random.choice(TROUBLE))
         if step in WRONG and key(request) in self._wrong:
             step = "servfail"
-        (self._wrong.add if step in WRONG else self._wrong.discard)(key(request))
+        if step in WRONG:
+            self._wrong.add(key(request))
         self.done[f"{step} {transport}"] += 1
         return step
 
