@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ from mailqueue.entry import State
 from relay.observe.spool import STATE_NAMES
 
 IMPATIENT = {"schedule": ["1s"], "factor": 1, "cap": "1s", "jitter": 0, "after_crash": "1s"}
+_IN_FLIGHT = re.compile(r"unclean stop: (\d+) messages were in flight")
 NUDGE = 0.5  # s between two nudges while the queue drains
 HELD = STATE_NAMES[State.HELD]
 
@@ -68,6 +70,7 @@ class Campaign:
             patience=60,
             module=module,
         )
+        self._heard = len(self.relay.log())
         self.load = Load(self.relay.smtp_port, self.relay.spool, directory, seed, **load)
 
     def __enter__(self) -> Self:
@@ -95,7 +98,16 @@ class Campaign:
         at, leased = time.time(), in_flight(self.relay.spool)
         self.relay.start()
         counted = int(self.relay.metric("relay_possible_duplicates_total"))
-        self.note(Fault(kind, at, leased, counted, corrupts))
+        said = self.said()
+        assert [counted] == (said[-1:] if counted else [0]), f"counted {counted}, said {said}"
+        self.note(Fault(kind, at, leased, max(said, default=0), corrupts))
+
+    def said(self) -> list[int]:
+        """The log lines beside the metric, since the last time. A start that was killed before anybody could
+        read its metric has written its line; killed before it noted so, the next tells the same again."""
+        text, before = self.relay.log(), self._heard
+        self._heard = len(text)
+        return [int(number) for number in _IN_FLIGHT.findall(text, before)]
 
     def note(self, fault: Fault) -> None:
         history.append(self.faults, fault)

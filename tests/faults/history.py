@@ -74,7 +74,7 @@ class Removal:
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What was done to the relay. in_flight: queue ids of the entries leased at that moment, None: not known;
-    counted: what relay_possible_duplicates_total said after the next start, 0 when that did not live to say;
+    counted: what relay_possible_duplicates_total said after it, 0 when the next start did not live to say;
     corrupts: bytes at rest were changed, so quarantine is expected."""
 
     kind: str
