@@ -10,7 +10,6 @@ called: the process must end then, and the next start reads the truth from the d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mailqueue import Options, Queue
+from mailqueue.errors import QueueFailed
 from relay import __version__
 from relay.admin.commands import Commands
 from relay.admin.control import Control
@@ -251,10 +251,18 @@ class App:
         try:
             await self._stop_parts()
         finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(1.0, self.config.shutdown_timeout * SETTLE_SHARE)):
-                    await self.queue.close()
+            await self._close_queue()
             self.events.stopping("stopped")
+
+    async def _close_queue(self) -> None:
+        try:
+            async with asyncio.timeout(max(1.0, self.config.shutdown_timeout * SETTLE_SHARE)):
+                await self.queue.close()
+        except TimeoutError:
+            pass
+        except QueueFailed as error:  # all that was acknowledged is in the log; the next start reads it
+            self.events.spool_error("checkpoint", error)
+            self._failed(error)
 
     async def _stop_parts(self) -> None:
         patience = self.config.shutdown_timeout * (1 - SETTLE_SHARE)

@@ -287,8 +287,8 @@ class GroupCommit:
         jobs, self._in_flight, self._jobs = self._in_flight + self._jobs, [], []
         for job in jobs:
             self.tell(job.fail, refusal)
-        if is_damage(error):
-            self.tell(self.on_damage)
+        if is_damage(error) or not isinstance(error, sqlite3.Error | OSError):
+            self.tell(self.on_damage)  # what we cannot explain may be a value that no row can have
         if not self._busy:
             self._tell_idle()
         self.tell(self._hooks.on_failed, error)

@@ -8,7 +8,10 @@ from pathlib import Path
 from mailqueue.log import Log
 from mailqueue.schema import connect_reader
 
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# A constraint that fails is damage as well: what we write keeps them all.
+_DAMAGED = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
+)
 
 
 def is_damage(error: BaseException) -> bool:

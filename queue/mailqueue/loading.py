@@ -10,7 +10,7 @@ from typing import Any
 from zlib import crc32
 
 from mailqueue.entry import Loaded
-from mailqueue.rows import message_check
+from mailqueue.rows import are_numbers, message_check
 
 _QUERY = "SELECT meta, size, crc, file, check_, content FROM message WHERE id=?"
 
@@ -27,7 +27,7 @@ def load(db: sqlite3.Connection, message: int, file: Path) -> Loaded | str:
 def judge(message: int, row: Sequence[Any]) -> Loaded | str:
     """A row of _QUERY's columns: what was stored (data None: in its file), or why it cannot be trusted."""
     meta, size, crc, in_file, check, content = row
-    if not (isinstance(meta, bytes) and isinstance(content, bytes | None)):
+    if not (isinstance(meta, bytes) and isinstance(content, bytes | None) and are_numbers(*row[1:5])):
         return "a value of its row has the wrong type"  # a flipped bit in the record's header
     if message_check(message, meta, size, crc, in_file) != check:
         return "the checksum of the message is wrong"

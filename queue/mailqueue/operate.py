@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
 
+from mailqueue.database import damage
 from mailqueue.entry import Filter, State
 from mailqueue.leases import Leases, Mark
+from mailqueue.rows import is_known
 from mailqueue.transaction import Transaction
 
 CHUNK = 200  # entries in one job
@@ -47,6 +49,8 @@ class Change:
         for number, lane, state, attempts, size in tx.db.execute(query, self._ids).fetchall():
             if self._states and state and state not in self._states:
                 continue  # it has moved on since it was found; what was leased meanwhile is still meant
+            if not is_known(lane, state, size, attempts):
+                raise damage(f"entry {number} has no state")
             found = (number, lane, State(state), attempts, size)
             self._changed += self._mark(tx, number) if not state else _CHANGES[self._action](tx, found)
 

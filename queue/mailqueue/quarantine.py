@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mailqueue.database import damage
 from mailqueue.entry import Entry, State, message_name
 from mailqueue.leases import Mark
-from mailqueue.rows import entry_range
+from mailqueue.rows import entry_range, is_known
 from mailqueue.transaction import Transaction
 
 
@@ -36,7 +36,7 @@ class Quarantine:
         for number, lane, state, size in tx.db.execute(query, entry_range(self._message)).fetchall():
             if state == State.QUARANTINED:
                 continue
-            if type(state) is not int or not 0 <= state < State.QUARANTINED:
+            if not is_known(lane, state, size):
                 raise damage(f"entry {number} has no state")
             self._is_news = True
             if state == State.ACTIVE and (known is None or number != known.id):

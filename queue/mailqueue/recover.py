@@ -21,12 +21,12 @@ from mailqueue.errors import MovedAside, SpoolFormat, SpoolUnusable
 from mailqueue.lost_log import has_more, keep
 from mailqueue.options import Options
 from mailqueue.orphans import newest
-from mailqueue.repair import none_is_offered, recount, repair
+from mailqueue.repair import needs_a_look, recount, repair
 from mailqueue.rows import milliseconds
 from mailqueue.schedule import Schedule, head
-from mailqueue.schema import NEVER, PAGE_SIZE, VERSION, connect_writer, create_tables, version
+from mailqueue.schema import NEVER, PAGE_SIZE, VERSION, connect_writer, create_tables, is_intact, version
 from mailqueue.space import FULL_ERRNOS, Room
-from mailqueue.told import Told
+from mailqueue.told import Told, read_meta
 from mailqueue.totals import Totals
 from mailqueue.transaction import Transaction
 
@@ -172,11 +172,13 @@ class Opening:
             raise SpoolFormat(
                 f"{self._path} has version {found}; this version of the program knows {VERSION}"
             )
+        elif not is_intact(db):
+            raise damage("its tables are not those of its version")
         _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if found:
             self._keep_lost_log(db, max(frames, 0))
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        suspect = (self._spool / "suspect").exists() or none_is_offered(db)
+        suspect = (self._spool / "suspect").exists() or needs_a_look(db)
         if suspect:
             repair(db)
         db.execute("BEGIN IMMEDIATE")
@@ -184,7 +186,7 @@ class Opening:
             recount(db)
         self._take_back_leases(db)
         db.execute("UPDATE meta SET value=value+1 WHERE key='starts'")
-        values = dict(db.execute("SELECT key, value FROM meta").fetchall())
+        values = read_meta(db)
         db.execute("COMMIT")
         self.found.last, self.found.born = values["last"], values["born"]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 
 from mailqueue.database import damage
-from mailqueue.schema import NEVER
+from mailqueue.rows import are_numbers
+from mailqueue.schema import NEVER, NO_TEXT
 
 _RECOUNT = f"""
 INSERT INTO lane SELECT lane, sum(state=1), sum(size*(state=1)), sum(state=2), sum(size*(state=2)),
@@ -27,30 +28,43 @@ _NUMBERS = (
     ),
 )
 _TOTALS = """
-UPDATE total SET entries=(SELECT count(*) FROM entry e WHERE e.state=total.state),
-    bytes=(SELECT coalesce(sum(size), 0) FROM entry e WHERE e.state=total.state)
+INSERT INTO total SELECT s.column1, count(e.id), coalesce(sum(e.size), 0)
+FROM (VALUES (1), (2), (3), (4)) s LEFT JOIN entry e ON e.state=s.column1 GROUP BY s.column1
 """
 
 
-def none_is_offered(db: sqlite3.Connection) -> bool:
-    """Something waits, as the counters say, and no lane is ever offered: one of the two is damaged."""
-    waits = db.execute("SELECT 1 FROM total WHERE state IN (1,2) AND entries>0").fetchone()
+def needs_a_look(db: sqlite3.Connection) -> bool:
+    """Counters that are none; or something waits, as they say, and no lane is ever offered."""
+    totals = dict(db.execute("SELECT state, entries FROM total").fetchall())
+    if sorted(map(str, totals)) != ["1", "2", "3", "4"] or not are_numbers(*totals.values()):
+        return True
     offered = "SELECT 1 FROM lane INDEXED BY lane_next WHERE next IS NULL OR next<?"
-    return waits is not None and db.execute(offered, (NEVER,)).fetchone() is None
+    return totals[1] + totals[2] > 0 and db.execute(offered, (NEVER,)).fetchone() is None
 
 
 def repair(db: sqlite3.Connection) -> None:
-    """Make the indexes anew and read everything. sqlite3.DatabaseError when that is not enough."""
-    db.execute("REINDEX")
-    for statement in _NUMBERS:
-        db.execute(statement)
-    problem = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise damage(str(problem))
+    """Make the indexes anew and read everything. sqlite3.DatabaseError when that is not enough: then nothing
+    was changed, since the old indexes may name what the table has lost."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute("REINDEX")
+        for statement in _NUMBERS:
+            db.execute(statement)
+        lost = [(n,) for n, lane in db.execute("SELECT id, lane FROM entry") if NO_TEXT in str(lane)]
+        db.executemany("UPDATE entry SET state=4 WHERE id=?", lost)  # no lane of that name can be asked for
+        problem = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise damage(str(problem))
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
 
 
 def recount(db: sqlite3.Connection) -> None:
     """Fill the counters from the entries. In the caller's transaction."""
     db.execute("DELETE FROM lane")
     db.execute(_RECOUNT)
+    db.execute("DELETE FROM total")
     db.execute(_TOTALS)

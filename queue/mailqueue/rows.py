@@ -45,6 +45,15 @@ def entry_is_sound(row: EntryRow) -> bool:
     return entry_check(row[0], row[1], row[6], row[7], row[8]) == row[9]
 
 
+def is_known(lane: object, state: object, *numbers: object) -> bool:
+    """Can these be values of an entry's row? A damaged one may have anything in their place."""
+    return type(state) is int and 0 <= state <= 4 and isinstance(lane, str) and are_numbers(*numbers)
+
+
+def are_numbers(*values: object) -> bool:
+    return all(type(value) is int for value in values)
+
+
 def message_of(entry: int) -> int:
     return entry >> ENTRIES_BITS
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import partial
+from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ _SMALLEST_SQLITE = (3, 35, 0)  # RETURNING
 _CACHE_KIB = 16384
 _INCREMENTAL = 2
 # A flipped bit makes octets of a text that are none: the checksum of its row is to find it, not an exception.
+NO_TEXT = "\ufffd"  # stands for such octets; no lane has it in its name
 _text = partial(str, encoding="utf-8", errors="replace")
 
 # A partial index is used when the query's `state=1` is one side of an OR of its condition.
@@ -82,6 +84,24 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 def version(db: sqlite3.Connection) -> int:
     """0: an empty database."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_intact(db: sqlite3.Connection) -> bool:
+    """Are the tables and indexes those of VERSION? A flipped bit in their text is another column, or another
+    condition. Others beside them do not matter."""
+    return _schema_of_version() <= _schema(db)
+
+
+@cache
+def _schema_of_version() -> frozenset[tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_TABLES)
+        return _schema(db)
+
+
+def _schema(db: sqlite3.Connection) -> frozenset[tuple[str, ...]]:
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return frozenset((kind, name, table, "".join(str(sql).split())) for kind, name, table, sql in rows)
 
 
 def create_tables(db: sqlite3.Connection, born: int) -> None:

@@ -165,6 +165,8 @@ class Parts:
         except (OSError, sqlite3.Error) as error:
             self.database.abandon()
             if not self.room.is_full_error(error):
+                if is_damage(error):
+                    self.commit.on_damage()
                 raise QueueFailed(f"the queue could not be closed cleanly: {error}") from error
             return
         self.database.close()

@@ -66,6 +66,8 @@ class Take:
         rows = self._choose(tx)
         if not rows:
             self._check_index(tx)
+        if any(row[1] != self._lane or row[2] not in (1, 2) for row in rows):
+            raise damage(f"an index of {self._lane} has what the entries have not")
         sound = [row for row in rows if entry_is_sound(row)]
         self._damaged = [self._quarantine(tx, row[0]) for row in rows if not entry_is_sound(row)]
         tx.db.executemany(_LEASE, [(row[0],) for row in sound])
@@ -80,7 +82,7 @@ class Take:
         earliest = head(tx.db, self._lane, tx.now, tx.far)
         if earliest is None and waiting(tx, self._lane) > 0:
             raise damage(f"entries of {self._lane} are in no index")
-        if not self._older_than and earliest is not None and earliest <= tx.now:
+        if not self._older_than and earliest is not None and not tx.now < earliest <= tx.now + tx.far:
             raise damage(f"entries of {self._lane} are hidden in their index")
 
     def _quarantine(self, tx: Transaction, entry: int) -> Quarantine:

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import sqlite3
 
+from mailqueue.database import damage
 from mailqueue.transaction import Transaction
 
 _ADD = "INSERT INTO meta VALUES(?,?) ON CONFLICT(key) DO UPDATE SET value=value+excluded.value"
 _KEYS = ("untold", "untold_held")
+
+
+def read_meta(db: sqlite3.Connection) -> dict[str, int]:
+    """The table of single numbers. Damage where one of them is missing or is none."""
+    values = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    for key in ("last", "born", *_KEYS):
+        if type(values.get(key)) is not int:
+            raise damage(f"it does not say what {key!r} is")
+    return values
 
 
 class Told:
@@ -25,7 +35,7 @@ class Told:
 
     def untold(self) -> tuple[int, int]:
         """possibly_delivered and held, of all starts that nobody heard of and this one."""
-        values = dict(self._db.execute("SELECT key, value FROM meta WHERE key IN (?,?)", _KEYS).fetchall())
+        values = read_meta(self._db)
         return values[_KEYS[0]], values[_KEYS[1]]
 
 

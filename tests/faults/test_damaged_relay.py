@@ -88,7 +88,10 @@ def recover(campaign: Campaign) -> None:
     salvaged: set[Path] = set()
     while time.monotonic() < deadline:
         if not relay.running:
-            relay.start()
+            relay.spawn()
+        if not relay.running or not relay.ready():
+            time.sleep(0.05)  # a poll of the condition above
+            continue
         fresh = set(moved_aside(relay.spool)) - salvaged
         if fresh:
             salvage(campaign)

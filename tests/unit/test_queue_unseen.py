@@ -216,3 +216,21 @@ async def test_a_content_file_that_is_none_is_not_read(tmp_path: Path) -> None:
             assert queue.load_now(leased[0]) is None
             await queue.flush()
             assert queue.stats()[State.QUARANTINED].entries == 1
+
+
+async def test_damage_that_only_the_close_meets_is_looked_at_by_the_next_start(tmp_path: Path) -> None:
+    """The last write of all. What was acknowledged is in the log."""
+    spool = tmp_path / "spool"
+    await filled(spool, "a")
+    queue = await Queue.open(spool, SMALL)
+    start, size = root_page(spool, "meta")
+    queue._database.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with (spool / "queue.db").open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xa5" * size)
+    queue._database.writer.execute("PRAGMA shrink_memory")
+    queue._database.writer.execute("PRAGMA cache_size=0")
+    with pytest.raises(QueueFailed, match="could not be closed cleanly"):
+        await queue.close()
+    assert (spool / "suspect").exists()
+    assert not (spool / "clean").exists()
