@@ -29,13 +29,14 @@ LATE = 1.5  # s, after the patience of a relay in a hurry (impatient.py) but for
 TOO_LATE = DOT_TIME + 1  # s
 SILENCE = 8.0  # s
 LINGER_OFF = struct.pack("ii", 1, 0)  # close() is a reset
+GO_AHEAD = "354 or 250"  # to DATA: content follows, and its dot gets no answer
 WORDS = {  # what is said in place of a reply
     "421": b"421 4.3.2 closing\r\n",
     "451": b"451 4.3.0 not now\r\n",
     "garbage": b"\x16\x03\x00\xff HTTP/1.1 200 OK\r\n",
     "no code": b"ok\r\n",
     "999": b"999 what\r\n",
-    "354 or 250": b"354 or was it 250\r\n",
+    GO_AHEAD: b"354 or was it 250\r\n",
     "half a line": b"25",
     "half a reply": b"250-sink.exam",
     "endless": b"250-more\r\n" * 20_000,
@@ -53,7 +54,7 @@ FAULTS = {
     "DATA": (*ACTS, "cut"),
     "DOT": DOT,
 }
-CLEAR = frozenset({"421", "451", "late", "twice"})  # after the dot: the relay knows
+CLEAR = frozenset({"421", "451", "twice"})  # after the dot: the relay knows; "late" is too late where it is slow
 
 
 Tls = Literal["off", "starttls", "implicit"]
@@ -162,6 +163,8 @@ class HostileSession(SinkSession):
             self.note("narrow")  # it may have taken so long to get here that nobody waits any more
         if not fault or (stage == "DOT" and not text.startswith("2")):
             return super().reply(key, default) if text == default else self.say(text)
+        if stage == "DATA" and fault == GO_AHEAD:
+            self.sink.noted(Fault("dot without an answer", in_flight=("?",)))
         self.flush()
         said = self.commit(fault, text) if stage == "DOT" else text if fault == "twice" else ""
         self.do(fault, text)
@@ -176,7 +179,7 @@ class HostileSession(SinkSession):
         if fault in CLEAR:
             return "" if fault in ("421", "451") else text
         self.note(fault)
-        return text if self.sink.keeps() else ""
+        return text if fault == "late" or self.sink.keeps() else ""
 
     def note(self, fault: str) -> None:
         assert self.sink.judged
