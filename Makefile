@@ -48,8 +48,8 @@ scale: .venv/.developer ## full sizes: 200,000 queued messages; 100 connections 
 faults: .venv/.developer ## full sizes of what tests/faults/ does: kills, power cuts, sick disks (hours; ARGS=tests/faults/test_x.py)
 	FAULTS_FULL=1 $(BIN)/pytest -s $(or $(ARGS),tests/faults tests/unit/test_queue_model.py)
 
-bench: .venv/.developer ## messages a second over TLS, beside Postfix (root; five minutes; ARGS="--pairs 1" for one)
-	PYTHONPATH=tests $(BIN)/python tests/bench/tls.py $(ARGS)
+bench: .venv/.developer ## speed beside Postfix (as root; half an hour; ARGS="--scenarios smalld --pairs 3" for less)
+	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 lock: ## choose newer or other dependencies (needs uv; ARGS=--upgrade for the newest)
 	$(COMPILE) -o deploy/requirements.lock
