@@ -117,6 +117,19 @@ class RecordingSink:
         assert self._loop
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
 
+    def go_on(self, key: str) -> None:
+        """The reply that waits for the delay of this stage or recipient is said now; later ones do not wait.
+        Only for a sink in a thread."""
+        assert self._loop
+        self._loop.call_soon_threadsafe(self._go_on, key)
+
+    def _go_on(self, key: str) -> None:
+        self.delays.pop(key, None)
+        for session in list(self.open_sessions):
+            if session.waiting and session.waits_at == key:
+                session.waiting.cancel()
+                session.wake()
+
     async def reopen(self) -> None:
         await self._open()
 
@@ -199,6 +212,7 @@ class SinkSession(asyncio.Protocol):
         self.in_data = False
         self.leaving = False  # after what waits
         self.waiting: asyncio.TimerHandle | None = None
+        self.waits_at = ""  # the stage or recipient of the reply that waits
         self.verbs: dict[bytes, Callable[[bytes], None]] = {
             b"EHLO": self.ehlo, b"HELO": self.helo, b"MAIL": self.mail, b"RCPT": self.rcpt,
             b"DATA": self.data, b"RSET": self.rset, b"NOOP": self.noop, b"QUIT": self.quit,
@@ -272,6 +286,7 @@ class SinkSession(asyncio.Protocol):
             return text
         self.output.append(text.encode() + b"\r\n")
         if delay and self.transport:
+            self.waits_at = key
             self.waiting = asyncio.get_running_loop().call_later(delay, self.wake)
         return text
 

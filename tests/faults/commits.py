@@ -21,8 +21,8 @@ from mailqueue import message_name
 
 LOG, DATABASE = "queue.db-wal", "queue.db"
 # The size of the database after a commit stands at 4 (https://www.sqlite.org/fileformat2.html#walformat).
-_FRAME_HEADER = 24  # octets
-_LOG_HEADER = 32
+FRAME_HEADER = 24  # octets
+LOG_HEADER = 32
 
 
 @dataclass(slots=True)
@@ -63,10 +63,10 @@ def commits(base: Base, calls: Sequence[Call]) -> Iterator[Commit]:
         if call.name != "pwrite64":
             continue
         _put(files[name], call.offset, call.data)
-        if name != LOG or call.offset < _LOG_HEADER:
+        if name != LOG or call.offset < LOG_HEADER:
             continue
         first = first or call
-        if len(call.data) == _FRAME_HEADER:
+        if len(call.data) == FRAME_HEADER:
             committing = call.data[4:8] != bytes(4)
         elif committing:  # the page of the last frame
             commit = Commit(first, call)

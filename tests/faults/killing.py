@@ -17,7 +17,7 @@ from faults.client import Client
 from faults.history import Fault
 from faults.leases import in_flight
 from faults.letter import LARGE, letter
-from faults.points import Point, is_write, of_files, of_threads
+from faults.points import Point, is_write, labels, of_files, of_threads
 from faults.story import Ended, Story
 from faults.strace import WRITING, parse, strace
 from faults.traced import attached, tasks, telling
@@ -160,18 +160,19 @@ def begin(phase: Phase, campaign: Campaign) -> None:
 
 @dataclass(slots=True)
 class Death:
-    """hit: the relay died at the point."""
+    """hit: the relay died at the point. n: its number in this run, as far as that is known."""
 
     point: Point
     hit: bool
     findings: Findings
+    n: int
 
 
-def kill_at(phase: Phase, point: Point, directory: Path) -> Death:
-    """Begins the phase, kills the relay at the point, starts it again, drains, checks."""
+def kill_at(phase: Phase, point: Point, directory: Path, n: int) -> Death:
+    """Begins the phase, kills the relay at the nth call of this kind, starts it again, drains, checks."""
     with world(phase, directory) as campaign:
         relay = campaign.relay
-        more = ["-e", f"inject={point.name}:signal=SIGKILL:when={point.n}"]
+        more = ["-e", f"inject={point.name}:signal=SIGKILL:when={n}"]
         files = []
         if phase.started:
             files = [relay.spool / Path(point.file).relative_to(phase.spool)]
@@ -181,11 +182,21 @@ def kill_at(phase: Phase, point: Point, directory: Path) -> Death:
         with attached(relay, tracer, thread):
             ended = _ends(phase, campaign)
         if not ended:
+            findings = check(campaign.history())
             relay.kill9()
-            return Death(point, False, check(campaign.history()))
-        hit = relay.wait() == -signal.SIGKILL
+            return Death(point, False, findings, max(1, n - 1))
+        killed = relay.wait() == -signal.SIGKILL
         campaign.restart(f"kill -9 at {point}")
-        return Death(point, hit, campaign.finish(30))
+        findings = campaign.finish(30)
+    if phase.started:
+        return Death(point, killed, findings, n)
+    seen = labels(parse((directory / "trace").read_text().splitlines()))
+    return Death(point, killed and seen[-1] == point.what, findings, place(seen, point.what, n + 1))
+
+
+def place(seen: Sequence[str], label: str, otherwise: int) -> int:
+    """The number of this one, from 1."""
+    return seen.index(label) + 1 if label in seen else otherwise
 
 
 def _ends(phase: Phase, campaign: Campaign) -> bool:

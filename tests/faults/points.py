@@ -1,23 +1,26 @@
 """Where a process can be killed: at the start of every system call that writes, one point each. Pure.
 
-strace counts the calls of one name in each thread. A point is the nth call of a name in one thread that is
-watched alone; or, in a start-up, where threads come and go, the nth on one file in any thread: that is met
-only when no other thread makes its own nth before.
+strace counts the calls of one name in each thread. A point is one call of a thread that is watched alone,
+known by what it is about (`labels`), because its number is not the same in every run; or, in a start-up,
+where threads come and go, the nth on one file in any thread: that is met only when no other thread makes its
+own nth before.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from faults.commits import FRAME_HEADER, LOG, LOG_HEADER
 from faults.strace import WRITING, Call
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """thread: its place among the threads, 0 the main one; -1: whichever comes first. file: only calls on
-    this one count. what: what the call was about when nobody was killed."""
+    """thread: its place among the threads, 0 the main one; -1: whichever comes first. n: its number when
+    nobody was killed. file: only calls on this one count. what: its label, where a thread is watched alone;
+    else what it was about."""
 
     phase: str
     thread: int
@@ -40,13 +43,35 @@ def is_write(call: Call) -> bool:
 
 def of_threads(phase: str, calls: Iterable[Call], threads: Sequence[int]) -> list[Point]:
     """Each thread watched alone."""
-    counts: Counter[tuple[int, str]] = Counter()
-    found = []
+    series: dict[tuple[int, str], list[Call]] = defaultdict(list)
     for call in calls:
-        counts[call.thread, call.name] += 1
-        if is_write(call) and call.thread in threads:
-            n = counts[call.thread, call.name]
-            found.append(Point(phase, threads.index(call.thread), call.name, n, described(call)))
+        if call.thread in threads:
+            series[call.thread, call.name].append(call)
+    return [
+        Point(phase, threads.index(thread), name, n, label)
+        for (thread, name), alike in series.items()
+        for n, (call, label) in enumerate(zip(alike, labels(alike), strict=True), 1)
+        if is_write(call)
+    ]
+
+
+def labels(calls: Iterable[Call]) -> list[str]:
+    """For calls of one name in one thread: what each is about, and the how manieth of that. A write to the
+    log: the commit and the frame; a commit may have a frame more in one run than in another."""
+    counts: Counter[str] = Counter()
+    commit, frame, ends, found = 1, 0, False, []
+    for call in calls:
+        what = described(call)
+        if call.name == "pwrite64" and what == LOG and call.offset >= LOG_HEADER:
+            if len(call.data) == FRAME_HEADER:
+                frame, ends = frame + 1, call.data[4:8] != bytes(4)
+                found.append(f"commit {commit}, frame {frame}")
+            else:
+                found.append(f"commit {commit}, frame {frame}, page")
+                commit, frame = (commit + 1, 0) if ends else (commit, frame)
+        else:
+            counts[what] += 1
+            found.append(f"{what} {counts[what]}")
     return found
 
 
@@ -78,6 +103,10 @@ def path_of(call: Call) -> str:
 
 
 def described(call: Call) -> str:
-    """The file, shortened: its last two names; what is no file by its kind."""
+    """The same in every run: the name of the file, "content/*" for one with a letter's content; what is no
+    file by its kind."""
     path = path_of(call)
-    return "/".join(path.split("/")[-2:]) if path.startswith("/") else path.partition(":")[0]
+    if not path.startswith("/"):
+        return path.partition(":")[0]
+    directory, _, name = path.rpartition("/")
+    return "content/*" if directory.endswith("/content") else name

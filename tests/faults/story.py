@@ -1,7 +1,9 @@
 """A fixed short story, told one step after the other: every kind of write that the relay knows.
 
-It looks at the queue through copies of its files, so that looking makes no system call in the relay. Ended is
-raised when the relay ends before the story does.
+It looks at the queue through copies of its files, so that looking makes no system call in the relay. Between
+two steps the relay comes to rest, and lanes that could move at once move one after the other: two things at
+a time may share a commit, or not, and then the calls have other numbers. Ended is raised when the relay ends
+before the story does.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from faults.campaign import Campaign
@@ -52,6 +55,8 @@ class Story:
                     step()
         except Gone as error:
             raise Ended from error
+        finally:
+            self.campaign.next_hop.delays.clear()
 
     def small(self) -> None:
         self.send("small", "ok")
@@ -88,7 +93,14 @@ class Story:
 
     def mixed(self) -> None:
         """Three fates in three lanes, and a refusal after the dot of what lies in a file."""
+        never, later = "never.2.mixed@c.example", "later.1.mixed@b.example"
+        hop = self.campaign.next_hop
+        hop.delays.update({never: PATIENCE, later: PATIENCE})
         self.send("mixed", "ok", "later", "never", "ok", "later", "never")
+        self.until_left("mixed", never, later)
+        hop.go_on(never)
+        self.until_left("mixed", later)
+        hop.go_on(later)
         self.until("mixed", State.DEFERRED)
         self.operate("retry", "mixed")
         self.until_gone("mixed")
@@ -112,6 +124,14 @@ class Story:
         """Nothing of this letter is left, its bounce included."""
         self.wait(lambda there: not any(_about(entry, name) for entry in there))
 
+    def until_left(self, name: str, *first: str) -> None:
+        """The entries of this letter, its bounce included, are those with these first recipients."""
+
+        def there(entries: list[Lying]) -> bool:
+            return {entry.recipients[0] for entry in entries if _about(entry, name)} == set(first)
+
+        self.wait(there)
+
     def until(self, name: str, state: State) -> None:
         """Every entry of this letter that is left is in this state, and there is one."""
 
@@ -122,17 +142,36 @@ class Story:
         self.wait(there)
 
     def wait(self, condition: Callable[[list[Lying]], bool]) -> None:
+        """Until it is so, and the relay rests."""
+        moved: list[str] | None = None
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if not self.campaign.relay.running:
                 raise Ended
             with contextlib.suppress(sqlite3.DatabaseError):  # it was being written
                 if condition(lying(self.campaign.relay.spool)):
-                    return
+                    before, moved = moved, movements(self.campaign.relay.pid)
+                    if moved is not None and moved == before:
+                        return
             time.sleep(POLL)
         raise AssertionError(
             f"the story is stuck: {lying(self.campaign.relay.spool)}\n{self.campaign.relay.log()}"
         )
+
+
+def movements(pid: int) -> list[str] | None:
+    """How often each thread of a process was put on and off a processor; None while one of them is at work. A
+    thread that waits for the interpreter sleeps, too: but not for long, and it moves in between."""
+    found = []
+    try:
+        for task in sorted(Path(f"/proc/{pid}/task").iterdir()):
+            status = (task / "status").read_text()
+            if "\nState:\tS" not in status:
+                return None
+            found.append(status[status.index("\nvoluntary_ctxt_switches") :])
+    except FileNotFoundError:  # it has ended just now
+        return None
+    return found
 
 
 def _about(entry: Lying, name: str) -> bool:

@@ -22,7 +22,7 @@ WRITING = (
 READING = ("read", "readv", "recvfrom", "recvmsg")
 WHOLE = 2**20  # octets of a string that strace writes down
 
-_LINE = re.compile(r"(\d+) +(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))", re.S)
+_LINE = re.compile(r"(?:(\d+) +)?(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))", re.S)
 _RESULT = re.compile(r"^(.*)\) += (-?\d+|\?|0x[0-9a-f]+)(.*)$", re.S)
 _FILE = re.compile(r"^(-?\d+)<((?:TCP|TCPv6|UNIX|UNIX-STREAM)[^\]]*\]|[^>]*)>")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
@@ -67,7 +67,7 @@ def parse(lines: Iterable[str]) -> list[Call]:
         matched = _LINE.match(line.rstrip("\n"))
         if not matched:
             continue  # signals and exits
-        thread = int(matched[1])
+        thread = int(matched[1] or 0)  # one thread watched alone has no number
         if matched[2]:
             call = Call(thread, matched[2], number)
             calls.append(call)
