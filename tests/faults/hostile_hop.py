@@ -54,7 +54,9 @@ FAULTS = {
     "DATA": (*ACTS, "cut"),
     "DOT": DOT,
 }
-CLEAR = frozenset({"421", "451", "twice"})  # after the dot: the relay knows; "late" is too late where it is slow
+CLEAR = frozenset(
+    {"421", "451", "twice"}
+)  # after the dot: the relay knows; "late" is too late where it is slow
 
 
 Tls = Literal["off", "starttls", "implicit"]
@@ -166,13 +168,18 @@ class HostileSession(SinkSession):
         if stage == "DATA" and fault == GO_AHEAD:
             self.sink.noted(Fault("dot without an answer", in_flight=("?",)))
         self.flush()
-        said = self.commit(fault, text) if stage == "DOT" else text if fault == "twice" else ""
+        said = self.commit(fault, text) if stage == "DOT" else self.meant(stage, fault, text)
         self.do(fault, text)
         return said
 
     def say(self, text: str) -> str:
         self.output.append(text.encode() + b"\r\n")
         return text
+
+    def meant(self, stage: str, fault: str, text: str) -> str:
+        """Before the dot: what counts as said. A relay on a slow machine may take a late reply for a timely
+        one; but STARTTLS goes on at once."""
+        return text if fault == "twice" or (fault == "late" and stage != "STARTTLS") else ""
 
     def commit(self, fault: str, text: str) -> str:
         """After the dot: what counts as said, "" where the letter is not kept."""

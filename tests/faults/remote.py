@@ -54,7 +54,7 @@ class Remote(Campaign):
     @property
     def done(self) -> Counter[str]:
         """How often each fault was done."""
-        return sum((hop.done for hop in self.hops), Counter())
+        return sum((Counter(dict(hop.done)) for hop in self.hops), Counter())  # they are at work in threads
 
     def hurry(self) -> None:
         """As an operator would: what waits is tried now, also where a next hop was in trouble."""

@@ -21,6 +21,7 @@ from faults.sizes import new_seed, rounds
 STATES, FULL_STATES = 9, 2000  # of each file system
 STATES_A_LIFE = 250
 BURST, REST = 0.4, 1.2  # s under load, s without
+ENOUGH = 3  # letters a burst that were answered 250, however slow the machine
 BURSTS, FULL_BURSTS = 2, 5
 LARGE_LIFE = 100  # states from which on a life is a long one
 
@@ -32,12 +33,19 @@ def live(campaign: Campaign, bursts: int) -> None:
     for number in range(bursts):
         if number % 2:
             campaign.next_hop.turn_away()
-        time.sleep(BURST)  # the load at work
+        work(campaign)
         campaign.load.rest()
         time.sleep(REST)  # and not at work
         campaign.next_hop.welcome()
         campaign.load.resume()
     campaign.load.stop()
+
+
+def work(campaign: Campaign) -> None:
+    """A burst."""
+    wanted = campaign.load.acked + ENOUGH
+    time.sleep(BURST)  # the load at work
+    campaign.relay.wait_until(lambda: campaign.load.acked >= wanted, "in use")
 
 
 def recorded(directory: Path, kind: str, seed: int, bursts: int, module: str = "relay") -> Recording:
@@ -70,7 +78,7 @@ async def test_states_after_a_power_cut(tmp_path: Path, kind: str) -> None:
         (directory / "blocks").unlink()
     assert len(all_cuts) == states
     assert 3 * idle >= states
-    assert lossy >= states / 10
+    assert lossy >= states // 10  # of a few they may all be whole
 
 
 async def test_states_convict_a_relay_that_does_not_sync(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from relay.demo.dns import Record
 
 SHARE = 0.4  # of the DNS answers
 NUDGE = 0.3  # s
+KINDS = 10  # of trouble at least
+LETTERS = 50  # accepted at least
+PATIENCE = 60.0  # s more for these, on a slow machine
 HERE: list[Record] = [("A", "127.0.0.1")]
 NAMES = ("plain", "implicit", "many", "chain", "loop", "gone", "null")
 BOUNCED = {"gone", "null"}
@@ -70,7 +73,7 @@ def test_dns_in_every_kind_of_trouble(tmp_path: Path) -> None:
             dns.share = SHARE
             campaign.load.start()
             end = time.monotonic() + rounds(5, 300)
-            while time.monotonic() < end:
+            while (now := time.monotonic()) < end or (not enough(campaign, dns) and now < end + PATIENCE):
                 campaign.operate({"command": "retry", "all": True})
                 time.sleep(NUDGE)
             campaign.load.stop()
@@ -82,4 +85,8 @@ def test_dns_in_every_kind_of_trouble(tmp_path: Path) -> None:
     print(", ".join(f"{count} {kind}" for kind, count in sorted(dns.done.items())))
     assert findings.clean, str(findings)
     assert {address.partition("@")[2].partition(".")[0] for address in bounced} == BOUNCED
-    assert len(dns.done) > 10 and campaign.load.acked > 50
+    assert enough(campaign, dns), dns.done
+
+
+def enough(campaign: Campaign, dns: HostileDns) -> bool:
+    return len(dns.done) > KINDS and campaign.load.acked > LETTERS

@@ -6,31 +6,43 @@ Promises 2 and 7: honest clients get their 250, memory and the loop's lag stay b
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from faults import history
 from faults.crowd import Crowd
 from faults.flood import Flood
+from faults.history import Sent
 from faults.overload import Overload, at
-from faults.sizes import new_seed, rounds
+from faults.sizes import is_full, new_seed, rounds
 
 MEMORY = 300 * 2**20  # octets, at most
 FULL_PATIENCE, CI_PATIENCE = 1.0, 5.0  # s, of honest clients: what is promised, and where the machine is busy
+FULL_LATE, CI_LATE = 0.05, 0.5  # of the loop's timers may be late, the same; in 3 s there are 6
+LATE = 0.5  # s
 ENOUGH = 100  # letters, or the load was none
+SLOW_MACHINE = 60.0  # s more for these
 
 
 def patience() -> float:
     """seconds"""
-    return FULL_PATIENCE if rounds(0, 1) else CI_PATIENCE
+    return FULL_PATIENCE if is_full() else CI_PATIENCE
+
+
+def bear(campaign: Overload, seconds: float, enough: Callable[[], bool] = lambda: True) -> None:
+    """That long, and until the load was one."""
+    time.sleep(seconds)
+    campaign.relay.wait_until(lambda: campaign.load.acked > ENOUGH and enough(), "under load", SLOW_MACHINE)
 
 
 def measured(campaign: Overload) -> None:
     print(campaign)
     assert campaign.peak < MEMORY
     assert at(campaign.load.took, 0.99) < patience()
-    late, every = campaign.late(0.5)
-    assert late <= every / 20
+    late, every = campaign.late(LATE)
+    assert late <= every * (FULL_LATE if is_full() else CI_LATE)
 
 
 @pytest.mark.timeout(1000)
@@ -41,7 +53,7 @@ def test_five_hundred_hostile_connections_of_five_kinds(tmp_path: Path) -> None:
         crowd = Crowd(campaign.relay.smtp_port, campaign.tls_port, 100)
         campaign.load.start()
         with crowd, campaign.watched():
-            time.sleep(seconds)  # that long it has to bear it
+            bear(campaign, seconds)
             sessions = campaign.relay.metric("relay_smtp_sessions")
             campaign.load.stop()
         print(crowd.said)
@@ -59,7 +71,7 @@ def test_every_place_is_taken_from_many_addresses(tmp_path: Path) -> None:
 
     Who had mail accepted before gets in all the same; a stranger does when the idle ones have to go.
     """
-    full = rounds(0, 1)
+    full = is_full()
     places, seconds = (1000, 120) if full else (200, 3)
     limits = {"sessions": places, "sessions_per_client": 20}
     module = "relay" if full else "faults.impatient"
@@ -70,20 +82,28 @@ def test_every_place_is_taken_from_many_addresses(tmp_path: Path) -> None:
         campaign.relay.wait_until(lambda: campaign.load.acked > 20, "known to the relay")
         crowd = Crowd(campaign.relay.smtp_port, campaign.tls_port, 3 * places // 10, "many")
         with crowd, stranger, campaign.watched():
-            time.sleep(seconds)  # that long it has to bear it
-            gave_way = campaign.relay.metric("relay_smtp_sessions_gave_way_total")
+            bear(campaign, seconds, lambda: gave_way(campaign) > places / 10 and has_mail_in(stranger))
+            left = gave_way(campaign)
             campaign.load.stop()
         print(
             crowd.said,
-            f"{gave_way:.0f} gave way, {stranger.acked} letters of a stranger, "
+            f"{left:.0f} gave way, {stranger.acked} letters of a stranger, "
             f"who had to try for {stranger.longest:.1f} s",
         )
         measured(campaign)
         assert campaign.relay.metric("relay_smtp_connections_total", result="sessions") > 0
         assert at(campaign.load.waits, 0.99) < CI_PATIENCE  # strangers wait for 10 s and more
-        assert campaign.load.acked > ENOUGH and stranger.acked > 0 and gave_way > places / 10
+        assert campaign.load.acked > ENOUGH and stranger.acked > 0 and left > places / 10
         findings = campaign.finish()
     assert findings.clean, str(findings)
+
+
+def gave_way(campaign: Overload) -> float:
+    return campaign.relay.metric("relay_smtp_sessions_gave_way_total")
+
+
+def has_mail_in(flood: Flood) -> bool:
+    return any(letter.code == 250 for letter in history.read(flood.sent, Sent))
 
 
 @pytest.mark.timeout(2000)
@@ -103,7 +123,7 @@ def test_ten_times_what_the_next_hop_takes(tmp_path: Path) -> None:
             for flood in floods:
                 stack.enter_context(flood)
             campaign.load.start()
-            time.sleep(seconds)  # that long it has to bear it
+            bear(campaign, seconds)
             waiting = campaign.relay.waiting()
             campaign.load.stop()
             stack.close()

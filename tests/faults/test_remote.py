@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ SHARE = 0.04  # of the replies are faults
 TREATMENTS: list[tuple[Treatment, float]] = [("drop", 1.0), ("reset", 1.0), ("drop", 0.3), ("reset", 0.1)]
 NUDGE = 0.3  # s between two nudges of what was put off
 KINDS = 40  # of faults at least, by stage and kind
+LETTERS = 50  # accepted at least
+PATIENCE = 60.0  # s more for these, on a slow machine
 
 
 @pytest.mark.timeout(2000)
@@ -29,7 +32,7 @@ def test_next_hops_that_do_what_no_server_should(tmp_path: Path) -> None:
     with Remote(tmp_path, new_seed(), clients=8) as campaign:
         campaign.hostile(SHARE)
         campaign.load.start()
-        bear(campaign, seconds)
+        bear(campaign, seconds, lambda: len(campaign.done) > KINDS)
         campaign.load.stop()
         findings = campaign.judged(60)
         bounced = campaign.wrongly_bounced()
@@ -38,14 +41,14 @@ def test_next_hops_that_do_what_no_server_should(tmp_path: Path) -> None:
     print(f"{done.total()} faults of {len(done)} kinds: {by_kind(done)}")
     assert findings.clean, str(findings)
     assert bounced == []
-    assert len(done) > KINDS
+    assert len(done) > KINDS, done
     assert findings.figures["possible duplicates"] >= findings.figures["duplicated"]
 
 
-def bear(campaign: Remote, seconds: float) -> None:
-    """That long; what was put off is tried again and again."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def bear(campaign: Remote, seconds: float, enough: Callable[[], bool] = lambda: True) -> None:
+    """That long, and until it was enough; what was put off is tried again and again."""
+    begun = time.monotonic()
+    while (spent := time.monotonic() - begun) < seconds or (not enough() and spent < seconds + PATIENCE):
         campaign.hurry()
         time.sleep(NUDGE)
 
@@ -72,12 +75,13 @@ def bear_links(campaign: Remote) -> None:
             with treated(campaign.next_hop.port, treatment, share):
                 bear(campaign, seconds)
             campaign.note(Fault(f"{share} {treatment}", in_flight=None))
+    bear(campaign, 0, lambda: campaign.load.acked > LETTERS)
     campaign.load.stop()
     findings = campaign.judged(60)
     print(findings)
     assert findings.clean, str(findings)
     assert campaign.wrongly_bounced() == []
-    assert campaign.load.acked > 50
+    assert campaign.load.acked > LETTERS
 
 
 def by_kind(done: Counter[str]) -> str:
