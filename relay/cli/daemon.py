@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from relay.admin.place import NAME, socket_path
-from relay.cli.exits import IO, NO_PERMISSION, UNAVAILABLE, Trouble
+from relay.cli.denied import denied
+from relay.cli.exits import IO, UNAVAILABLE, Trouble
 
 SILENCE = 30.0  # s; a living daemon says something every five
 
@@ -33,10 +34,12 @@ class Daemon:
             raise NotRunning from None
         except PermissionError:
             self._socket.close()
-            raise Trouble(f"{spool}: permission denied: be root or the relay's user", NO_PERMISSION) from None
+            raise denied(spool) from None
         except OSError as error:
             self._socket.close()
-            raise Trouble(f"{spool}: {error.strerror or error}", IO) from None
+            raise Trouble(
+                f"{spool}: {(error.strerror or str(error)).lower()}; is it the spool?", IO
+            ) from None
         self._lines = self._socket.makefile("rb")
 
     def ask(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -52,9 +55,12 @@ class Daemon:
                 yield item
                 if item.get("end"):
                     return
-        except (ConnectionError, TimeoutError) as error:
-            raise Trouble(f"the relay does not answer: {error}", UNAVAILABLE) from None
-        raise Trouble("the relay ended in the middle of its answer", UNAVAILABLE)
+        except TimeoutError:
+            text = f"the relay runs, but has said nothing for {SILENCE:.0f} s; its log may say why"
+            raise Trouble(text, UNAVAILABLE) from None
+        except ConnectionError:
+            pass
+        raise Trouble("the relay ended in the middle of its answer; ask again", UNAVAILABLE)
 
     def close(self) -> None:
         self._lines.close()

@@ -16,7 +16,8 @@ from mailqueue.errors import QueueError, SpoolLocked
 from mailqueue.salvage import Salvaged
 from relay.admin.commands import Commands, Page
 from relay.admin.request import Refused
-from relay.cli.exits import IO, NO_INPUT, NO_PERMISSION, UNAVAILABLE, Trouble
+from relay.cli.denied import denied
+from relay.cli.exits import IO, NO_INPUT, UNAVAILABLE, Trouble
 
 
 class Awaitable:
@@ -69,10 +70,13 @@ class Direct:
     def open(cls, spool: Path) -> Direct:
         """Trouble when there is no spool, it is not ours, or somebody holds its lock."""
         become_owner(spool)
+        if not (spool / "format").exists():
+            raise absent(spool)
         try:
             return cls(OfflineQueue(spool))
         except SpoolLocked:
-            text = f"{spool} is in use, but nobody answers at its control socket (starting or stopping?)"
+            text = f"{spool} is in use, but nobody answers at its control socket: the relay starts or stops"
+            text += "; ask again in a moment"
             raise Trouble(text, UNAVAILABLE) from None
         except QueueError as error:
             raise Trouble(str(error), IO) from None
@@ -104,19 +108,25 @@ def _following(pages: AsyncIterator[Page]) -> Page | None:
     raise RuntimeError("a command waits for an event loop")
 
 
+def absent(spool: Path) -> Trouble:
+    """Never started, or somewhere else."""
+    text = f"there is no spool at {spool}: the first start of the relay makes it"
+    return Trouble(f"{text}; if it is elsewhere, say where with -c FILE or --spool DIR", NO_INPUT)
+
+
 def become_owner(spool: Path) -> None:
     """Takes on the user and group that own the spool; only root can, others must be the owner."""
     try:
         owner = spool.stat()
     except FileNotFoundError:
-        raise Trouble(f"{spool}: there is no such spool", NO_INPUT) from None
+        raise absent(spool) from None
     except PermissionError:
-        raise Trouble(f"{spool}: permission denied: be root or the relay's user", NO_PERMISSION) from None
+        raise denied(spool) from None
     user = os.geteuid()
     if user == owner.st_uid:
         return
     if user != 0:
-        raise Trouble(f"{spool} belongs to user id {owner.st_uid}: be that user or root", NO_PERMISSION)
+        raise denied(spool)
     os.setgroups([owner.st_gid])
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)

@@ -18,6 +18,8 @@ from relay.observe.text import printable
 if TYPE_CHECKING:
     from relay.config.model import Config
 
+NOT_RUNNING = "the relay does not run"
+
 
 def run(args: argparse.Namespace) -> int:
     """Asks the daemon; without one, the configuration and DNS."""
@@ -47,14 +49,13 @@ def _facts(config: Config | None, args: argparse.Namespace, sender: str) -> dict
         daemon = Daemon(config.spool if config else args.spool)
     except NotRunning:
         if config is None:
-            raise Trouble(
-                "the relay does not run; with -c FILE its configuration tells", UNAVAILABLE
-            ) from None
+            text = f"{NOT_RUNNING}; name its configuration with -c FILE instead of --spool"
+            raise Trouble(text, UNAVAILABLE) from None
         return asyncio.run(asked(config, args.address, sender))
-    except Trouble:
+    except Trouble as trouble:  # not our spool: same routes, same DNS
         if config is None:
             raise
-        return asyncio.run(asked(config, args.address, sender))  # not our spool: same routes, same DNS
+        return asyncio.run(asked(config, args.address, sender)) | {"lane_unknown": str(trouble)}
     try:
         request = {"command": "explain", "address": args.address, "from": sender}
         return next(daemon.ask(request))
@@ -126,4 +127,4 @@ def _lane(facts: dict[str, Any]) -> Iterator[str]:
         for fault in state.get("faults", ()):
             yield f"             {fault_line(fault, now)}"
     else:
-        yield "  lane now   unknown: the relay does not run"
+        yield f"  lane now   unknown: {facts.get('lane_unknown', NOT_RUNNING)}"

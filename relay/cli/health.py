@@ -44,9 +44,20 @@ def why_not(host: str, port: int) -> str:
         connection.request("GET", "/readyz")
         answer = json.load(connection.getresponse())
         return "; ".join(answer["reasons"]) if not answer["ready"] else ""
-    except (OSError, http.client.HTTPException) as error:
-        return f"{host} port {port} does not answer: {error}"
-    except (ValueError, KeyError, TypeError):
-        return f"what answers at {host} port {port} is not a relay"
+    except OSError as error:
+        return _silence(host, port, error)
+    except (ValueError, KeyError, TypeError, http.client.HTTPException):
+        return f"what answers at {host} port {port} is not a relay; is admin.address right?"
     finally:
         connection.close()
+
+
+def _silence(host: str, port: int, error: OSError) -> str:
+    """Nobody answers: what that means, and what to do."""
+    if isinstance(error, ConnectionRefusedError):
+        text = f"nothing listens at {host} port {port} (admin.address): the relay does not run"
+        return f"{text}; start it, or name its configuration with -c FILE"
+    if isinstance(error, TimeoutError):
+        return f"{host} port {port} did not answer within {PATIENCE:.0f} s; the log of the relay may say why"
+    why = (error.strerror or str(error)).lower()
+    return f"{host} port {port} (admin.address) cannot be asked: {why}; is the address right?"

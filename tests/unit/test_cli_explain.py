@@ -73,6 +73,14 @@ def test_what_cannot_be_explained(config: Path, capsys: pytest.CaptureFixture[st
     assert "the relay does not run" in capsys.readouterr().err
 
 
+def test_a_relay_that_cannot_be_asked(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Routes and DNS all the same; why the lane is not known is told as it is."""
+    (config.parent / "spool").rmdir()
+    (config.parent / "spool").write_text("a file")
+    assert main(["explain", "a@example.org", "-c", str(config)]) == 0
+    assert f"lane now   unknown: {config.parent}/spool: not a directory" in capsys.readouterr().out
+
+
 def test_an_address_without_a_domain(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Completed as the front completes it."""
     config.write_text(f"{config.read_text()}\norigin: corp.example\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.cli.denied import denied, user_name
 from relay.cli.main import PLACES, find_config, main, parser
 
 
@@ -84,13 +85,26 @@ def test_a_wrong_configuration_ends_with_its_errors(
 
 def test_without_a_spool_there_is_nothing_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One clear line; nothing is created."""
-    assert main(["queue", "list", "--spool", str(tmp_path / "none")]) == 66
-    assert "there is no such spool" in capsys.readouterr().err
+    for place in (tmp_path / "none", tmp_path):
+        assert main(["queue", "list", "--spool", str(place)]) == 66
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"relay: there is no spool at {place}: ") and "-c FILE" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_may_not_ask_is_told_whom_to_be(tmp_path: Path) -> None:
+    """The owner by name, where there is one."""
+    trouble = denied(tmp_path)
+    assert (
+        str(trouble) == f"{tmp_path} belongs to {user_name(os.geteuid())}: run this as that user or as root"
+    )
+    assert trouble.code == denied(tmp_path / "none").code == 77
+    assert [user_name(0), user_name(4_000_000_000)] == ["user root", "user id 4000000000"]
 
 
 IMPORTS = """
 import json, sys
+from relay.cli.denied import denied, user_name
 from relay.cli.main import main
 code = main(["queue", "list", "--spool", sys.argv[1]])
 print(json.dumps([code, sorted(sys.modules)]))

@@ -296,4 +296,4 @@ def test_root_leaves_no_files_of_its_own(spool: Path) -> None:
     stranger = [sys.executable, "-c", STRANGER, *command[3:]]
     refused = subprocess.run(stranger, capture_output=True, text=True, timeout=30, check=False, env=env)
     assert refused.returncode == 77, refused.stderr
-    assert "be root or the relay's user" in refused.stderr
+    assert "belongs to user nobody: run this as that user or as root" in refused.stderr
