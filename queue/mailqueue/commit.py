@@ -2,9 +2,11 @@
 
 The transaction is written on the event loop (a few microseconds a row); the sync runs in the one thread, so
 that a slow disk stops nobody. A batch is written at the end of the loop's turn when nothing is in flight,
-else when the sync in flight ends: under load batches form by themselves, without load nothing waits. A waiter
-is released by a sync that began after the COMMIT it was part of. Whatever fails here, except for a full disk
-and a busy database, is final: the kernel may have dropped the pages, so nothing is acknowledged any more.
+else when the sync in flight ends: under load batches form by themselves, without load nothing waits. What
+nobody waits for is patient: it joins the next batch, or becomes one of its own a moment later, so that the
+sync it needs does not stand before the next message. A waiter is released by a sync that began after the
+COMMIT it was part of. Whatever fails here, except for a full disk and a busy database, is final: the kernel
+may have dropped the pages, so nothing is acknowledged any more.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _RETRY_PAUSE = 1.0  # s, when the disk is full and there is no ballast left to g
 _FULL_TIMES = 10  # in a row; after that a disk with plenty of room is not what is wrong
 _BUSY_PAUSE = 0.05  # s, when another process is writing to the database (it should not)
 _LAST_PATIENCE = 3.0  # s, when the queue is closing and cannot be written
+_MOMENT = 0.005  # s that a patient job waits for others
 _QUIET = 1.0  # s without traffic, after which the log is folded in
 _QUIET_LOG = 4 * MIB  # below this it is not worth it
 _TIGHT_LOG = 4 * MIB  # the longest log while the disk is nearly full
@@ -64,6 +67,8 @@ class GroupCommit:
         self._on_files = on_files
         self._jobs: list[Job] = []
         self._in_flight: list[Job] = []
+        self._pressing = False  # somebody waits for one of the jobs, or they have waited a moment
+        self._moment: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._busy = False  # the thread has something to do
         self._paused: asyncio.TimerHandle | None = None
@@ -77,23 +82,40 @@ class GroupCommit:
             None
         )  # SQLite called the database damaged; before on_failed
 
-    def add(self, job: Job) -> None:
-        """The job joins the next transaction. When the queue has failed it fails, on the loop's next turn."""
+    def add(self, job: Job, patient: bool = False) -> None:
+        """The job joins the next transaction. When the queue has failed it fails, on the loop's next turn.
+
+        patient: nobody waits for it, and it may wait for others to share their sync.
+        """
         if self.failure is not None:
             self._loop.call_soon(self.tell, job.fail, QueueFailed(f"the queue has failed: {self.failure}"))
             return
         self._jobs.append(job)
+        if not patient:
+            self._pressing = True
         self.kick()
 
     def kick(self) -> None:
         """Something is to be written."""
-        if not self._scheduled and not self._busy and self._paused is None and self.failure is None:
-            self._scheduled = True
-            self._loop.call_soon(self._run)
+        if self._scheduled or self._busy or self._paused is not None or self.failure is not None:
+            return
+        if self._jobs and not self._pressing:
+            if self._moment is None:
+                self._moment = self._loop.call_later(_MOMENT, self._press)
+            return
+        self._scheduled = True
+        self._loop.call_soon(self._run)
+
+    def _press(self) -> None:
+        """A moment is over."""
+        self._moment = None
+        self._pressing = bool(self._jobs)
+        self.kick()
 
     async def drain(self) -> None:
         """Returns when nothing waits and nothing is in flight; after a failure, when nothing is in flight."""
         if self._busy or (self.failure is None and self._has_work()):
+            self._pressing = True
             self.kick()
             waiter = self._loop.create_future()
             self._idle.append(waiter)
@@ -107,7 +129,7 @@ class GroupCommit:
 
     def stop(self) -> None:
         """After drain(): no timer and no thread is left."""
-        for timer in (self._quiet_timer, self._paused):
+        for timer in (self._quiet_timer, self._paused, self._moment):
             if timer is not None:
                 timer.cancel()
         self._worker.stop()
@@ -149,6 +171,7 @@ class GroupCommit:
             number += 1
         jobs = self._jobs[:number]
         del self._jobs[:number]
+        self._pressing = bool(self._jobs)
         return jobs
 
     def _sync(self, jobs: list[Job], tx: Transaction, began: float) -> None:

@@ -27,11 +27,11 @@ class Desk(Hooks):
         self._parts = start(owned, options, observer, self, now)
         self._closed = False
 
-    def _add(self, job: Job) -> None:
+    def _add(self, job: Job, patient: bool = False) -> None:
         if self._closed:
             job.fail(QueueClosed("the queue is closed"))
         else:
-            self._parts.commit.add(job)
+            self._parts.commit.add(job, patient)
 
     async def flush(self) -> None:
         """Returns when everything asked for so far is durable. QueueFailed, QueueClosed: it will not be."""

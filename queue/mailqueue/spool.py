@@ -188,7 +188,8 @@ class Queue(Desk):
         if remaining:
             self._schedule.expect(lane, milliseconds(due or entry.due))
         accepts = [self._report(report) for report in reports]
-        self._add(Settle(self._leases, entry, remaining, milliseconds(due), counted, accepts, lane))
+        job = Settle(self._leases, entry, remaining, milliseconds(due), counted, accepts, lane)
+        self._add(job, patient=not remaining and not accepts)
 
     def _report(self, message: Message) -> Accept:
         if not isinstance(message.content, bytes):
