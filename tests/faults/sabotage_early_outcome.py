@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from faults.single_thread import run
@@ -13,6 +14,7 @@ from relay.delivery.transaction import Transaction
 honest_init, honest_settle, honest_send = Queue.__init__, Queue.settle, Connection._send_content
 queues: list[Queue] = []
 recorded: set[int] = set()
+durable: list[asyncio.Future[None]] = []
 
 
 def init(self: Queue, *args: Any) -> None:
@@ -29,6 +31,7 @@ def send_content(self: Connection, transaction: Transaction) -> None:
     job = self._job
     if job is not None and job.loaded.data is not None and len(job.entry.recipients) == 1:
         honest_settle(queues[-1], job.entry)
+        durable.append(asyncio.ensure_future(queues[-1].flush()))  # now, not with the next message
         recorded.add(job.entry.id)
     honest_send(self, transaction)
 
