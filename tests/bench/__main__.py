@@ -30,6 +30,7 @@ from bench.report import POSTFIX, RELAY, Measured, Pair, doubts, missed, record,
 from bench.scenarios import SCENARIOS, Scenario
 
 TROUBLE = (AssertionError, OSError, ValueError, subprocess.SubprocessError)
+LAST = 5  # lines of a server's log
 SPOOLS = "/var/tmp"  # on a disk, where /tmp may be memory
 
 
@@ -55,7 +56,7 @@ def main() -> int:
         say("interrupted: the table has what was complete")
         ended = 130
     except TROUBLE as trouble:
-        say(f"broken off: {trouble}")
+        say("broken off:", *str(trouble).splitlines()[:1], *str(trouble).splitlines()[1:][-LAST:])
         ended = os.EX_SOFTWARE
     print("\n".join(table(done)))
     say(*doubts(done))

@@ -77,7 +77,8 @@ def bed(kind: Kind, effort: Effort, *, tls: bool = False, prefix: Sequence[str] 
         sink = stack.enter_context(Sink())
         outer = stack.enter_context(tunnel(sink.port)) if tls else None
         server = kind(outer.hop if outer else sink.port, outer.certificate if outer else None, prefix)
+        stack.push(server.__exit__)  # it has a directory, and soon processes
         if outer:
             outer.open(server.port)
-        stack.enter_context(server)
+        server.start()
         yield Bed(server, sink, outer.source if outer else server.port, outer, effort)

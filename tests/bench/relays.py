@@ -6,6 +6,7 @@ connections to the next hop, kept and reused, no limits of rates, no delays, no 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -14,8 +15,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
+from bench.process import children
 from bench.programs import found
 from fakes.ports import ReservedPort
 from fakes.postfix import Postfix
@@ -27,7 +29,7 @@ PATIENCE = 60.0  # s to start, to stop
 
 
 class Server(Protocol):
-    """Started by `with`, and ended with all that it wrote.
+    """Its exit ends it with all that it wrote.
 
     port: where it takes mail. root: the pid above all its processes. listing, retrying: the commands for an
     operator's two deeds, on the whole queue.
@@ -41,7 +43,6 @@ class Server(Protocol):
     def listing(self) -> list[str]: ...
     @property
     def retrying(self) -> list[str]: ...
-    def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
     def stop(self) -> None: ...
     def start(self) -> object: ...
@@ -91,8 +92,10 @@ class Ours(RelayProcess):
         return super().start(prefix or self._prefix)
 
     def stop(self) -> None:
-        """Also the program it runs under: strace passes the signal on."""
-        self.terminate(PATIENCE)
+        """What it runs under ends with it."""
+        for pid in children(self.pid) if self._prefix else [self.pid]:
+            os.kill(pid, signal.SIGTERM)
+        self.wait(PATIENCE)
 
     @property
     def root(self) -> int:
@@ -162,7 +165,9 @@ class TheirPostfix(Postfix):
         if not self._prefix:
             return super().start()
         self._configure()
-        self._tracer = subprocess.Popen([*self._prefix, self.program, "-c", str(self.conf), "start-fg"])
+        with (self.directory / "log").open("ab") as log:
+            command = [*self._prefix, self.program, "-c", str(self.conf), "start-fg"]
+            self._tracer = subprocess.Popen(command, stdout=log, stderr=log)
         return self._until(self._greets, "greets")
 
     def stop(self) -> None:
