@@ -43,7 +43,8 @@ image: .venv/.developer ## build the container's image without a registry, and r
 	RELAY_IMAGE=1 $(BIN)/pytest -s tests/integration/test_image.py $(ARGS)
 
 scale: .venv/.developer ## full sizes: 200,000 queued messages; 100 connections with 50 MB each; 10,000 guesses (minutes, GBs)
-	RELAY_FULL=1 $(BIN)/pytest -s tests/integration/test_scale.py tests/integration/test_logins.py $(ARGS)
+	RELAY_FULL=1 $(BIN)/pytest -s tests/integration/test_scale.py tests/integration/test_logins.py \
+		tests/integration/test_limits.py $(ARGS)
 
 faults: .venv/.developer ## full sizes of what tests/faults/ does: kills, power cuts, sick disks (hours; ARGS=tests/faults/test_x.py)
 	FAULTS_FULL=1 $(BIN)/pytest -s $(or $(ARGS),tests/faults tests/unit/test_queue_model.py)

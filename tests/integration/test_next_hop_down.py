@@ -11,7 +11,7 @@ from fakes.relay_process import RelayProcess
 from fakes.sink import RecordingSink
 from fakes.tools import require_tool
 
-QUEUED = 20_000
+QUEUED = 6_000
 FRESH = 200
 PROBE = 20.0  # seconds: the probe interval after the outage this test makes, at the most
 
