@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from mailqueue import tally
 from mailqueue.entry import Filter, LaneTally, Row, State, Tally, message_number
@@ -19,6 +21,10 @@ from mailqueue.salvage import Salvage, Salvaged
 from mailqueue.schema import ENTRIES_BITS
 from mailqueue.search import END, Search
 from mailqueue.start import Owned, start
+
+COUNTED = 10_000  # entries counted at a time
+T = TypeVar("T")
+Find = Callable[..., tuple[list[T], int]]  # Search.rows or Search.numbers
 
 
 class Desk(Hooks):
@@ -60,20 +66,35 @@ class Desk(Hooks):
         last = self._parts.ids.new() << ENTRIES_BITS  # what comes in from now on is not meant
         await self.flush()  # what was asked for before is seen by the search
         changed = after = 0
-        while rows := await self._page(search, after, CHUNK, last):
+        while numbers := await self._walk(search.numbers, after, CHUNK, last):
             future: asyncio.Future[int] = self._parts.loop.create_future()
-            self._add(Change(action, f, [row.id for row in rows], self._parts.writer.leases, future))
+            self._add(Change(action, f, numbers, self._parts.writer.leases, future))
             changed += await future
-            after = rows[-1].id
+            after = numbers[-1]
         return changed
 
     async def search(self, f: Filter, after: int = 0, limit: int = 1000) -> list[Row]:
         """Entries that match, by id, beginning after this id. ValueError: f.message is no queue id."""
-        return await self._page(Search(f, self._parts.now()), after, limit)
+        return await self._walk(Search(f, self._parts.now()).rows, after, limit)
 
-    async def _page(self, search: Search, after: int, limit: int, last: int = END) -> list[Row]:
-        with self._parts.readable():
-            return await self._parts.searches.run(lambda db: search.page(db, after, limit, last))
+    async def count(self, f: Filter) -> int:
+        """How many match now. ValueError: f.message is no queue id."""
+        search = Search(f, self._parts.now())
+        counted = after = 0
+        while numbers := await self._walk(search.numbers, after, COUNTED):
+            counted += len(numbers)
+            after = numbers[-1]
+        return counted
+
+    async def _walk(self, find: Find[T], after: int, limit: int, last: int = END) -> list[T]:
+        """The first `limit` that match. Other searches have their turns meanwhile."""
+        found: list[T] = []
+        while len(found) < limit and after < last:
+            look = partial(find, after=after, limit=limit - len(found), last=last)
+            with self._parts.readable():
+                part, after = await self._parts.searches.run(look)
+            found += part
+        return found[:limit]
 
     async def read_content(self, name: str) -> bytes | Path | None:
         """The content of the message with this queue id, verified if it is bytes; None: there is none.

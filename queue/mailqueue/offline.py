@@ -59,6 +59,9 @@ class OfflineQueue:
     def search(self, f: Filter, after: int = 0, limit: int = 1000) -> list[Row]:
         return self._runner.run(self._queue.search(f, after, limit))
 
+    def count(self, f: Filter) -> int:
+        return self._runner.run(self._queue.count(f))
+
     def rows(self, f: Filter) -> Iterator[Row]:
         """All that match, page by page."""
         after = 0

@@ -22,7 +22,7 @@ class Action(Enum):
     DROP = "drop"
 
 
-Found = tuple[int, str, State, int, int]  # id, lane, state, attempts, size
+Found = tuple[int, str, State, int, int, bool]  # id, lane, state, attempts, size, is it due
 
 
 class Change:
@@ -45,13 +45,13 @@ class Change:
         tx.flush()
         self._changed = 0
         marks = ",".join("?" * len(self._ids))
-        query = f"SELECT id, lane, state, attempts, size FROM entry WHERE id IN ({marks})"
-        for number, lane, state, attempts, size in tx.db.execute(query, self._ids).fetchall():
+        query = f"SELECT id, lane, state, attempts, size, due<=? FROM entry WHERE id IN ({marks})"
+        for number, lane, state, attempts, size, due in tx.db.execute(query, (tx.now, *self._ids)).fetchall():
             if self._states and state and state not in self._states:
                 continue  # it has moved on since it was found; what was leased meanwhile is still meant
             if not is_known(lane, state, size, attempts):
                 raise damage(f"entry {number} has no state")
-            found = (number, lane, State(state), attempts, size)
+            found = (number, lane, State(state), attempts, size, due == 1)
             self._changed += self._mark(tx, number) if not state else _CHANGES[self._action](tx, found)
 
     def _mark(self, tx: Transaction, entry: int) -> bool:
@@ -82,7 +82,7 @@ _MARKS = {
 
 
 def _hold(tx: Transaction, found: Found) -> bool:
-    number, lane, state, _, size = found
+    number, lane, state, _, size, _ = found
     if state not in (State.INCOMING, State.DEFERRED):
         return False
     tx.db.execute("UPDATE entry SET state=3 WHERE id=?", (number,))
@@ -92,7 +92,7 @@ def _hold(tx: Transaction, found: Found) -> bool:
 
 
 def _release(tx: Transaction, found: Found) -> bool:
-    number, lane, state, attempts, size = found
+    number, lane, state, attempts, size, _ = found
     if state is not State.HELD:
         return False
     following = State.DEFERRED if attempts else State.INCOMING
@@ -104,16 +104,17 @@ def _release(tx: Transaction, found: Found) -> bool:
 
 
 def _retry(tx: Transaction, found: Found) -> bool:
-    number, lane, state, _, _ = found
+    number, lane, state, _, _, due = found
     if state not in (State.INCOMING, State.DEFERRED):
         return False
-    tx.db.execute("UPDATE entry SET due=? WHERE id=?", (tx.now, number))
+    if not due:  # else it waits for its lane alone: a long line is not written anew
+        tx.db.execute("UPDATE entry SET due=? WHERE id=?", (tx.now, number))
     tx.hasten(lane)
     return True
 
 
 def _drop(tx: Transaction, found: Found) -> bool:
-    number, lane, state, _, size = found
+    number, lane, state, _, size, _ = found
     tx.uncount(lane, state, size)
     tx.forget(number, size)
     return True

@@ -32,6 +32,7 @@ class OperatorQueue(Protocol):
     """The part of the queue an operator works with."""
 
     async def search(self, f: Filter, after: int = 0, limit: int = 1000) -> Sequence[Row]: ...
+    async def count(self, f: Filter) -> int: ...
     async def retry(self, f: Filter) -> int: ...
     async def hold(self, f: Filter) -> int: ...
     async def release(self, f: Filter) -> int: ...
@@ -166,21 +167,17 @@ class Commands:
         if chosen.empty and not chosen.everything:
             raise Refused(f"{command}: which messages? Name ids or a filter, or say --all")
         if field(request, "dry_run", bool, False):
-            return [{"end": True, "count": await self._count(chosen), "dry_run": True}]
+            return [{"end": True, "count": await self._each(self.queue.count, chosen), "dry_run": True}]
         act = {
             "retry": self.queue.retry,
             "hold": self.queue.hold,
             "release": self.queue.release,
             "drop": self.queue.drop,
         }[command]
-        count = 0
-        for f in chosen.filters:
-            count += await act(f)
+        count = await self._each(act, chosen)
         self.changed(command, count, str(chosen))
         return [{"end": True, "count": count}]
 
-    async def _count(self, chosen: Selection) -> int:
-        count = 0
-        async for rows in self._pages(chosen):
-            count += len(rows)
-        return count
+    async def _each(self, act: Callable[[Filter], Awaitable[int]], chosen: Selection) -> int:
+        """For each id that was named, or for all that match: entries in all."""
+        return sum([await act(f) for f in chosen.filters])

@@ -29,6 +29,9 @@ class Awaitable:
     async def search(self, f: Filter, after: int = 0, limit: int = 1000) -> Sequence[Row]:
         return self._queue.search(f, after, limit)
 
+    async def count(self, f: Filter) -> int:
+        return self._queue.count(f)
+
     async def retry(self, f: Filter) -> int:
         return self._queue.retry(f)
 

@@ -57,6 +57,9 @@ class FakeQueue:
         self.largest_page = max(self.largest_page, len(found))
         return found
 
+    async def count(self, f: Filter) -> int:
+        return sum(matches(each, f) for each in self.rows)
+
     async def hold(self, f: Filter) -> int:
         return self._change(f, State.HELD)
 
