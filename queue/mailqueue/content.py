@@ -18,9 +18,6 @@ from mailqueue.errors import QueueClosed
 if TYPE_CHECKING:
     from mailqueue.store import Store
 
-BLOCK = 256 * 1024  # octets handed to the disk at a time
-PAUSE = 512 * 1024  # the writer of content should stop while more than this is pending
-
 Finished = Callable[[Exception | None], None]
 
 
@@ -36,7 +33,6 @@ class Content:
         self._parts: list[bytes] = []
         self._buffered = 0
         self._flying = 0  # octets of the block that a thread is writing
-        self._crc = 0
         self._descriptor = -1
         self._finished: Finished | None = None
         self._submitted = False
@@ -44,6 +40,7 @@ class Content:
         self.message = store.new_id()  # the id of the message to be, and the name of its file
         self._filed = False  # there is a file, or there will be one
         self.size = 0
+        self.check = 0  # zlib.crc32 of it all
         self.error: OSError | None = None
         self.on_drain: Callable[[], None] | None = None
 
@@ -52,10 +49,13 @@ class Content:
         self.size += len(data)
         if self.error is not None or self._discarded:
             return
+        self.check = crc32(data, self.check)  # here, not in the thread: it is hot, and no thread is held up
         self._parts.append(data)
         self._buffered += len(data)
-        if self._buffered >= BLOCK and not self._flying and self.is_large:
-            self._send()
+        if not self._flying and self.is_large:
+            self._store.writing.add(self)
+            if self._buffered >= self._store.block:
+                self._send()
 
     @property
     def is_large(self) -> bool:
@@ -68,9 +68,9 @@ class Content:
         return self._buffered + self._flying
 
     @property
-    def check(self) -> int:
-        """zlib.crc32 of it all; of a large one only after submit."""
-        return self._crc if self.is_large else crc32(self.data)
+    def is_behind(self) -> bool:
+        """The disk is: no more should be written before on_drain. Two blocks are pending, or more."""
+        return self._buffered + self._flying > 2 * self._store.block
 
     @property
     def data(self) -> bytes:
@@ -87,6 +87,7 @@ class Content:
     def remove(self) -> None:
         """The same, for the owner."""
         self._discarded = True
+        self._store.writing.discard(self)
         self._drop_buffer()
         if not self._flying:
             self._clean_up()
@@ -127,8 +128,6 @@ class Content:
             # then the clock was set back.
             self._descriptor = durable.create_anew(self._store.path(self.message))
         durable.write_parts(self._descriptor, block)
-        for part in block:
-            self._crc = crc32(part, self._crc)
 
     def _sent(self, error: Exception | None) -> None:
         """On the loop: a block is written, or failed."""
@@ -139,9 +138,9 @@ class Content:
             self._clean_up()
         elif self._finished is not None:
             self._finish()
-        elif self._buffered >= BLOCK:
+        elif self._buffered >= self._store.block:
             self._send()
-        if self.on_drain is not None and self.pending <= PAUSE:
+        if self.on_drain is not None and not self.is_behind:
             self.on_drain()
 
     def _fail(self, error: Exception) -> None:
@@ -153,6 +152,7 @@ class Content:
             self._end(self.error)
             return
         block = self._take_block()
+        self._store.writing.discard(self)
 
         def work() -> None:
             self._write(block)

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-MOST_PARTS = 64  # of one write; the system allows 1024
+MOST_PARTS = 128  # of one write; the system allows 1024
 _COPY_BLOCK = 2**20
 
 

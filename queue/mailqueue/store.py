@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +12,11 @@ from mailqueue import durable
 from mailqueue.content import Content, Finished
 from mailqueue.entry import message_name
 from mailqueue.observer import Observer
+from mailqueue.worker import Threads
 
 _THREADS = 4
+_BLOCK, _LARGEST_BLOCK = 256 * 1024, 1024 * 1024  # octets
+_BLOCKS = 8 * 1024 * 1024  # octets of one block each of all files, where that is more than _BLOCK each
 
 
 class Store:
@@ -33,9 +35,10 @@ class Store:
         self._observer = observer
         self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mailqueue-content")
+        self._threads = Threads(self._loop, "mailqueue-content", _THREADS)
         self._running = 0
         self._idle: list[asyncio.Future[None]] = []
+        self.writing: set[Content] = set()  # to their files, and more is to come
         self._waiting: list[Finished] = []  # for the next sync of the directory
         self._syncing = False
 
@@ -45,21 +48,18 @@ class Store:
     def path(self, message: int) -> Path:
         return self.directory / message_name(message)
 
+    @property
+    def block(self) -> int:
+        """Octets handed to the disk at a time: each time costs the loop a change of threads, or three. The
+        fewer files are written at once the more."""
+        return max(_BLOCK, min(_LARGEST_BLOCK, _BLOCKS // (len(self.writing) or 1)))
+
     def run(self, function: Callable[[], None], done: Finished) -> None:
         """Run in a thread, then done(error) on the loop."""
         self._running += 1
+        self._threads.call(function, partial(self._ended, done))
 
-        def work() -> None:
-            error: Exception | None = None
-            try:
-                function()
-            except Exception as caught:  # handed over, not handled
-                error = caught
-            self._loop.call_soon_threadsafe(self._ended, done, error)
-
-        self._pool.submit(work)
-
-    def _ended(self, done: Finished, error: Exception | None) -> None:
+    def _ended(self, done: Finished, _: None, error: Exception | None) -> None:
         self._running -= 1
         done(error)
         if not self._running:
@@ -113,4 +113,4 @@ class Store:
 
     async def close(self) -> None:
         await self.wait()
-        self._pool.shutdown()
+        self._threads.stop()

@@ -20,7 +20,6 @@ from relay.front.service import Service
 from relay.reply import Reply
 
 BUFFER_LIMIT = 64 * 1024  # octets that wait, while BUSY or for their turn, before reading is paused
-PENDING_LIMIT = 512 * 1024  # octets of content not yet on disk before reading is paused
 COMMAND_TIME, DATA_TIME = 300.0, 180.0  # seconds without a byte (RFC 5321 4.5.3.2)
 CLOSING_TIME, SESSION_TIME = 30.0, 86400.0  # seconds for the last reply to leave; for a session in all
 RATE_WINDOW, RATE_OCTETS = 300.0, 30_000  # in DATA: at least so many octets in so many seconds
@@ -212,7 +211,7 @@ class Channel(SMTP):
         waits = self.state == State.BUSY or self.unfinished
         hold = self.choked or (waits and len(self.buffer) > BUFFER_LIMIT)
         if self.intake is not None:
-            hold = hold or self.intake.content.pending > PENDING_LIMIT
+            hold = hold or self.intake.content.is_behind
         if hold is self.held or self.transport is None or self.transport.is_closing():
             return
         self.held = hold

@@ -11,6 +11,8 @@ from __future__ import annotations
 from io import IncrementalNewlineDecoder
 
 _CLEAN = (None, "\r\n")
+_LARGE = 4096  # octets from which on it pays to look for lines of one length
+_SHORTEST = 32  # octets of such a line, the same
 
 
 def has_bare(block: bytes) -> bool:
@@ -18,8 +20,31 @@ def has_bare(block: bytes) -> bool:
 
     Hot. The decoder of io notes the kinds of line ends it meets, four times as fast as counting them."""
     decoder = IncrementalNewlineDecoder(None, False)
-    decoder.decode(str(block, "latin-1"), True)
+    decoder.decode(str(block if len(block) < _LARGE else _uneven(block), "latin-1"), True)
     return decoder.newlines not in _CLEAN
+
+
+def _uneven(block: bytes) -> bytes:
+    """The block without the lines in its middle that have one length, as those of an attachment in base64
+    have, if they are clean. That is seen five times as fast: CRLF is where it has to be, and with that
+    overwritten there is no CR and no LF."""
+    middle = block.find(b"\n", len(block) // 2)
+    step = block.find(b"\n", middle + 1) - middle
+    if middle < 0 or step < _SHORTEST:
+        return block
+    first, here = middle % step, middle // step
+    ends = block[first::step]  # where LF stands, if all lines are as long as the middle one
+    before = len(ends[:here].rstrip(b"\n"))
+    count = len(ends) - len(ends[here:].lstrip(b"\n")) - before - 1
+    start = first + before * step + 1
+    stop = start + count * step
+    if 2 * (stop - start) < len(block):
+        return block
+    lines = bytearray(memoryview(block)[start:stop])
+    if lines[step - 2 :: step] != b"\r" * count:
+        return block
+    lines[step - 2 :: step] = lines[step - 1 :: step] = bytes(count)
+    return block if b"\r" in lines or b"\n" in lines else block[:start] + block[stop:]
 
 
 def normalize(block: bytes, at_line_start: bool) -> bytes:

@@ -17,6 +17,9 @@ class MemorySpace:
     full: bool = False
 
 
+PENDING_LIMIT = 512 * 1024  # octets: with more pending the disk is behind
+
+
 class MemoryContent:
     """Keeps what is written. `drained` octets count as on disk: with queue.slow nothing is, until drain()."""
 
@@ -43,6 +46,10 @@ class MemoryContent:
     @property
     def pending(self) -> int:
         return 0 if self.discarded else self.size - self.drained
+
+    @property
+    def is_behind(self) -> bool:
+        return self.pending > PENDING_LIMIT
 
     @property
     def data(self) -> bytes:

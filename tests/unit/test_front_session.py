@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from fakes.front import Bench
+from fakes.memory_queue import PENDING_LIMIT
 
 from relay.front import channel, session
 from relay.front.session import LINE_LIMIT
@@ -167,7 +168,7 @@ def test_memory_is_bounded_while_the_spool_is_slow() -> None:
         assert bench.transport.reading
         bench.send(block)
         sent += len(block)
-        assert bench.queue.contents[0].pending <= channel.PENDING_LIMIT + len(block) + 1000
+        assert bench.queue.contents[0].pending <= PENDING_LIMIT + len(block) + 1000
         assert (
             len(bench.session.buffer) + len(bench.session.intake.carry if bench.session.intake else b"") < 10
         )

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import pytest
 from fakes.certificates import authority
 from fakes.loops import LOOPS, Run, running
+from fakes.memory_queue import PENDING_LIMIT
 from fakes.secure_front import Wire, secure_front, until
 
 from relay.front import session as sessions
-from relay.front.channel import BUFFER_LIMIT, PENDING_LIMIT, State
+from relay.front.channel import BUFFER_LIMIT, State
 
 KINDS = ("starttls", "implicit")
 BEGIN = ("EHLO c", "MAIL FROM:<a@b.example>", "RCPT TO:<x@y.example>", "DATA")

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from fakes.front import Bench
+from fakes.memory_queue import PENDING_LIMIT
 
 from mailqueue.errors import NoSpace, QueueClosed, QueueFailed
 from relay.front import channel, commands
@@ -80,7 +81,7 @@ def test_our_time_is_not_the_clients() -> None:
     bench = Bench()
     bench.queue.slow = True
     bench.begin()
-    bench.send(b"x" * (channel.PENDING_LIMIT + 100))
+    bench.send(b"x" * (PENDING_LIMIT + 100))
     assert not bench.transport.reading
     bench.loop.advance(5000)
     assert not bench.transport.closed

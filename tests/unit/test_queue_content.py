@@ -69,7 +69,7 @@ async def test_what_a_crash_left_is_in_nobodys_way(tmp_path: Path) -> None:
         assert path.read_bytes() == b"x" * 300_000
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, 4097, 131072, 131073, 262144, 262145])
+@pytest.mark.parametrize("size", [0, 1, 4096, 4097, 131072, 131073, 2**20, 2**20 + 1])
 async def test_content_of_every_size_comes_back(tmp_path: Path, size: int) -> None:
     """Around every limit: in memory, in the row, in a file."""
     async with opened(tmp_path / "spool") as queue:
@@ -101,7 +101,7 @@ def recording(order: list[str], name: str, real: Callable[[object], None]) -> Ca
 
 
 async def test_content_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One block at a time is under way; pending tells the writer to stop, on_drain to go on."""
+    """One block at a time is under way; is_behind tells the writer to stop, on_drain to go on."""
     async with opened(tmp_path / "spool") as queue:
         go = threading.Semaphore(0)
         real = durable.write_parts
@@ -109,15 +109,34 @@ async def test_content_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.
         content = queue.content()
         drained = asyncio.Event()
         content.on_drain = drained.set
-        for _ in range(10):
+        for _ in range(40):
             content.write(bytes(65536))
-        assert content.pending == 10 * 65536
+        assert content.pending == 40 * 65536 and content.is_behind
         go.release()
         await drained.wait()
-        assert content.pending < 10 * 65536
+        assert content.pending < 40 * 65536 and not content.is_behind
         go.release(10)
         await queue.accept(message(content=content))
         monkeypatch.undo()
+
+
+async def test_many_contents_share_what_is_in_memory(tmp_path: Path) -> None:
+    """The more are written at once, the less each keeps; one that was given up or is whole counts no more."""
+    async with opened(tmp_path / "spool") as queue:
+        piece, contents = bytes(65536), [queue.content() for _ in range(60)]
+        for _ in range(40):
+            for content in contents:
+                if not content.is_behind:
+                    content.write(piece)
+            await asyncio.sleep(0)
+        assert max(content.pending for content in contents) <= 512 * 1024 + len(piece)
+        for content in contents[1:]:
+            content.discard()
+        alone = contents[0]
+        while alone.pending <= 2**20:
+            alone.write(piece)
+        assert not alone.is_behind
+        await queue.accept(message(content=alone))
 
 
 async def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ async def test_a_content_file_that_fails_is_one_messages_trouble(
     async with opened(spool) as queue:
         monkeypatch.setattr(durable, where, lambda *_: disk.sync(None))
         content = queue.content()
-        for _ in range(10):
+        for _ in range(20):
             content.write(bytes(100_000))
         with pytest.raises(expected):
             await queue.accept(message(content=content))

@@ -29,7 +29,7 @@ async def test_the_reserve_is_kept(tmp_path: Path) -> None:
     async with opened(spool, Options(reserve=2**60, ballast=0)) as queue:
         assert queue.space().full
         content = queue.content()
-        content.write(bytes(300_000))
+        content.write(bytes(2 * MIB))
         for body in (b"small", content):
             with pytest.raises(NoSpace):
                 await queue.accept(message(content=body))

@@ -244,7 +244,7 @@ async def test_orphans_are_removed_and_strangers_left(tmp_path: Path) -> None:
         content.write(bytes(300_000))
         kept = message_name(await queue.accept(message(content=content)))
         orphan = queue.content()
-        orphan.write(bytes(300_000))
+        orphan.write(bytes(2**20))
         written = asyncio.Event()
         orphan.on_drain = written.set
         await written.wait()
