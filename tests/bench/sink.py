@@ -20,9 +20,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Self
 
-READ = 256 * 1024  # octets
 END = b"\r\n.\r\n"
-REACH = 65536  # octets; an end of content further back than this would have been read before
+ROOM = memoryview(bytearray(256 * 1024))  # for one read
+REACH = 8192  # octets; nobody sends more behind a final dot before its answer
 EHLO = (
     b"250-sink.example\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n"
     b"250 8BITMIME\r\n"
@@ -79,7 +79,7 @@ class Sink:
         return self.seen()
 
     def arrivals(self) -> dict[int, float]:
-        """The number of each message's first recipient -> when it was answered; the last 100,000."""
+        """The number of each message's first recipient -> when it was answered; of the first 100,000."""
         return {int(number): at for number, at in self._ask("arrivals", 30).items()}
 
     def _ask(self, what: str, seconds: float) -> Any:
@@ -153,29 +153,33 @@ class Session:
 
     def feed(self, data: bytes) -> bytes:
         """The replies to what has come so far."""
-        buffer = self.buffer + data if self.buffer else data
+        self.buffer += data
         replies: list[bytes] = []
-        while buffer and not self.over:
-            if self.content:
-                end = buffer.find(END, max(0, len(buffer) - REACH))
-                if end < 0:
-                    buffer = buffer[-4:]
-                    break
-                buffer = buffer[end + 5 :]
-                self.content = False
-                self.counted.arrived(self.numbers, self.count)
-                self.numbers, self.count = [], 0
-                replies.append(b"250 2.0.0 ok\r\n")
-                continue
-            line, found, rest = buffer.partition(b"\r\n")
-            if not found:
-                break
-            buffer = rest
-            replies.append(self.command(line))
-            if self.content:
-                buffer = b"\r\n" + buffer  # so that a lone dot is found too
-        self.buffer = buffer
+        while self.content_ends(replies) if self.content else self.commands(replies):
+            pass
         return b"".join(replies)
+
+    def content_ends(self, replies: list[bytes]) -> bool:
+        """The content is counted once it is there; until then its last octets are kept."""
+        _, end, rest = self.buffer.partition(END)
+        if not end:
+            self.buffer = self.buffer[-4:]
+            return False
+        self.buffer, self.content = rest, False
+        self.counted.arrived(self.numbers, self.count)
+        self.numbers, self.count = [], 0
+        replies.append(b"250 2.0.0 ok\r\n")
+        return True
+
+    def commands(self, replies: list[bytes]) -> bool:
+        """All that are complete, as far as the next content: True when there is one."""
+        *lines, self.buffer = self.buffer.split(b"\r\n")
+        for at, line in enumerate(lines, 1):
+            replies.append(self.command(line))
+            if self.content:  # the line end is put there so that a lone dot is found too
+                self.buffer = b"\r\n".join([b"", *lines[at:], self.buffer])
+                return True
+        return False
 
     def command(self, line: bytes) -> bytes:
         verb = line[:4].upper()
@@ -243,12 +247,15 @@ def greet(
 def answered(session: Session) -> bool:
     """Takes what a client says and answers it; False: the connection is at its end."""
     try:
-        data = session.socket.recv(READ)
-        if data and (replies := session.feed(data)):
+        length = session.socket.recv_into(ROOM)
+        first = 0
+        if session.content and length > REACH:  # all but the end is dropped uncopied
+            first, session.buffer = length - REACH, b""
+        if replies := session.feed(bytes(ROOM[first:length])):
             session.socket.sendall(replies)
     except OSError:
         return False
-    return bool(data) and not session.over
+    return length > 0 and not session.over
 
 
 if __name__ == "__main__":
