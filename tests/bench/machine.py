@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def facts(directory: Path) -> dict[str, Any]:
     """directory: where the spools lie."""
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
         "cores": len(os.sched_getaffinity(0)),
         "processor": processor(),
         "memory_mb": int(memory[1]) // 1024 if memory else 0,

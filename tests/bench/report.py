@@ -89,6 +89,16 @@ def table(measured: Iterable[Measured]) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
+def brief(measured: Iterable[Measured]) -> Iterator[str]:
+    """The same with ratios alone, a line for each scenario that has them: messages/s, and CPU a message."""
+    yield "| load | messages a second, end to end | CPU a message |"
+    yield "|---|---|---|"
+    for scenario in measured:
+        rate, cpu = (ratios(scenario.pairs, name) for name in ("rate", "cpu"))
+        if rate and cpu:
+            yield f"| {scenario.title} | {compared(rate)} | {compared(cpu)} |"
+
+
 def absolute(found: Sequence[float], digits: int) -> str:
     """`861 (800-900)`; one value stands alone."""
     if not found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bench.report import Figure, Measured, Pair, doubts, missed, record, table
+from bench.report import Figure, Measured, Pair, brief, doubts, missed, record, table
 
 RATE = Figure("rate", "messages/s", True, ratio=3)
 CPU = Figure("cpu", "CPU", False, 2, ratio=1 / 5)
@@ -40,6 +40,14 @@ def test_the_table_says_it_in_words() -> None:
         "|  | CPU | 0.50 (0.25-0.50) | 2.50 (2.00-3.00) | 1/6.00 (1/10.00-1/4.00) | <= 1/5 |",
     ]
     assert all(line.count("|") == 7 for line in lines)
+
+
+def test_the_brief_table_has_ratios_alone() -> None:
+    """A line for each scenario with a rate and a cost; what cannot be compared has none."""
+    alone = smalld(RATE, CPU, pairs=({"relay": {"rate": 5, "cpu": 1}},))
+    assert list(brief([smalld(RATE, CPU), alone]))[2:] == [
+        "| 1 KB | 3.00 times (1.25-8.00) | 1/6.00 (1/10.00-1/4.00) |"
+    ]
 
 
 def test_the_relay_alone_has_no_ratio() -> None:
