@@ -64,7 +64,7 @@ def test_the_relay_alone_has_no_ratio() -> None:
 
 def test_what_is_missed() -> None:
     """A median on the limit is good; one beside it is named, in the direction that the figure has."""
-    assert list(missed([smalld(RATE, CPU)])) == []
+    assert list(missed([smalld(RATE, Figure("cpu", "CPU", False, 2, ratio=1 / 6))])) == []
     more = Figure("rate", "messages/s", True, ratio=3.5)
     less = Figure("cpu", "CPU", False, 2, ratio=1 / 7)
     assert list(missed([smalld(more, less)])) == [
