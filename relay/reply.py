@@ -7,7 +7,10 @@ the log, the queue and a bounce show one thing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_SAID = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,5 +24,13 @@ class Reply:
     @property
     def line(self) -> str:
         """The reply on one line, as logs and `relay queue show` print it."""
-        parts = (str(self.code) if self.code else "", self.enhanced, self.text.replace("\n", " "))
+        parts = (self.head, self.text.replace("\n", " "))
+        return " ".join(part for part in parts if part)
+
+    @property
+    def head(self) -> str:
+        """What stands before the text. Where that begins with a code of the peer's own (5.7.8 after 535, when
+        we take it for 4.7.8) ours is left out: what was said is shown, and one code only."""
+        said = self.text[1:2] == "." and _SAID.match(self.text)
+        parts = (str(self.code) if self.code else "", "" if said else self.enhanced)
         return " ".join(part for part in parts if part)

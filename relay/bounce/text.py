@@ -110,9 +110,8 @@ def _words(facts: Facts, outcome: Outcome) -> list[str]:
 
 def _reply_lines(reply: Reply) -> list[str]:
     """The reply as it came, line by line, at most 20."""
-    head = " ".join(part for part in (str(reply.code), reply.enhanced) if part)
     first, *rest = [clean.plain(line) for line in reply.text.split("\n")[:20]]
-    return [clean.plain(f"{head} {first}"), *(line for line in rest if line)]
+    return [clean.plain(f"{reply.head} {first}"), *(line for line in rest if line)]
 
 
 def _wrapped(text: str, indent: str = "") -> str:

@@ -12,6 +12,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from relay.cli.terminal import columns, fitted
 from relay.config.load import load
 from relay.config.logins import beside_service
 from relay.config.machine import warnings
@@ -34,9 +35,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_facts(name, config, warned)))
         return os.EX_OK
     print(f"{name}: ok")
-    print("\n".join(summary(config)))
-    for text in warned:
-        print(f"warning: {text}")
+    for line in fitted((*summary(config), *(f"warning: {text}" for text in warned)), columns()):
+        print(line)
     return os.EX_OK
 
 

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 from relay.cli.daemon import Daemon, NotRunning
 from relay.cli.exits import DATA, OK, UNAVAILABLE, Trouble
 from relay.cli.source import configuration
-from relay.cli.story import fault_line, lane_standing
+from relay.cli.story import beside, lane_standing
+from relay.cli.terminal import columns, fitted
+from relay.cli.words import plural
 from relay.observe.text import printable
 
 if TYPE_CHECKING:
     from relay.config.model import Config
 
+OVER = {
+    "verified": "only over verified TLS",
+    "encrypted": "also over unverified TLS",
+    "clear": "also without TLS",
+}
 NOT_RUNNING = "the relay does not run"
 
 
@@ -31,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts))
     else:
-        print("\n".join(told(facts)))
+        print("\n".join(fitted(told(facts), columns())))
     return OK
 
 
@@ -88,11 +95,15 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
     yield f"  lane       {facts['lane']} (route: {facts['route']})"
     yield f"  TLS        {facts['tls']}" + (f", by {facts['ca_file']}" if facts.get("ca_file") else "")
     if facts.get("username"):
-        how = f"by {facts['login_by']}, over a session that is at least {facts['login_over']}"
+        files = " and ".join(map(printable, facts.get("login_files", ())))
+        how = f"by {facts['login_by']}" + (f" from {files}" if files else "")
+        how += f", {OVER[facts['login_over']]}"
         yield f"  login      {printable(facts['username'])}, {how}"
-    yield f"  at a time  {facts['concurrency']} connections, {facts['messages_per_connection']} messages each"
+    each = plural(facts["messages_per_connection"], "message")
+    yield f"  at a time  {plural(facts['concurrency'], 'connection')}, {each} each"
     if facts.get("connections"):
-        yield f"             {facts['connections']} connections to all domains of the route together"
+        text = plural(facts["connections"], "connection")
+        yield f"             {text} to all domains of the route together"
     if facts.get("rate"):
         yield f"  rate       {facts['rate']}"
     if facts["verdict"] == "capture":
@@ -124,7 +135,7 @@ def _lane(facts: dict[str, Any]) -> Iterator[str]:
     if "lane_state" in facts:
         state, now = facts["lane_state"], time.time()
         yield f"  lane now   {lane_standing(state, now) or 'no trouble known'}"
-        for fault in state.get("faults", ()):
-            yield f"             {fault_line(fault, now)}"
+        for text in beside(state, now):
+            yield f"             {text}"
     else:
         yield f"  lane now   unknown: {facts.get('lane_unknown', NOT_RUNNING)}"

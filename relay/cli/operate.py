@@ -14,7 +14,8 @@ from typing import Any
 from relay.cli import table
 from relay.cli.exits import OK
 from relay.cli.source import Source, open_source, spool_of
-from relay.cli.story import fault_line, story
+from relay.cli.story import fault_line, remedies, story
+from relay.cli.terminal import columns, fitted
 from relay.cli.words import octets, plural, short
 
 DONE = {"retry": "will be tried now", "hold": "on hold", "release": "released", "drop": "removed"}
@@ -61,12 +62,12 @@ def _show(args: argparse.Namespace, source: Source, request: dict[str, Any]) -> 
         return _content(source.ask(request | {"content": True}))
     if args.json:
         return _objects(source.ask(request))
-    now = time.time()
+    now, width = time.time(), columns()
     entries = [item for item in source.ask(request) if "end" not in item]
     for place, (_, group) in enumerate(groupby(entries, key=lambda item: item["queue_id"])):
         if place:
             print()
-        print("\n".join(story(list(group), now)))
+        print("\n".join(fitted(story(list(group), now), width)))
     return OK
 
 
@@ -82,11 +83,16 @@ def _content(items: Iterable[dict[str, Any]]) -> int:
 def _lanes(args: argparse.Namespace, source: Source, request: dict[str, Any]) -> int:
     if args.json:
         return _objects(source.ask(request))
-    now = time.time()
-    print(table.LANE_HEAD)
+    now, width, count = time.time(), columns(), 0
     for item in source.ask(request):
-        if "lane" in item:
-            print(table.lane_line(item, now))
+        if "end" in item:
+            break
+        if not count:
+            print(table.lane_head(width))
+        count += 1
+        print("\n".join(table.lane_lines(item, now, width)))
+    if not count:
+        print("nothing is queued")
     return OK
 
 
@@ -98,8 +104,10 @@ def _status(args: argparse.Namespace, source: Source, request: dict[str, Any]) -
         for state, tally in item.get("states", {}).items():
             age = f", oldest {short(now - tally['oldest'])}" if tally["messages"] else ""
             print(f"{state:10}  {tally['messages']:>8}  {octets(tally['bytes']):>8}{age}")
-        for fault in item.get("faults", ()):
-            print(f"route {fault['route']}: {fault_line(fault, now)}")
+        faults = item.get("faults", ())
+        lines = (f"route {fault['route']}: {fault_line(fault, now)}" for fault in faults)
+        for line in fitted((*lines, *remedies(faults)), columns()):
+            print(line)
     return OK
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any
 
-from relay.cli.words import exact, moment, octets, plural
+from relay.cli.words import exact, moment, octets, peer, plural
 from relay.observe.text import printable
 
-REASONS = {
-    "connect": "the next hop cannot be reached",
-    "greeting": "the next hop turns us away at its greeting",
-    "tls": "TLS with the next hop fails",
-    "auth": "we cannot log in at the next hop",
-    "token": "there is no token for the login",
+REASONS = {  # {}: the next hop
+    "connect": "{} cannot be reached",
+    "greeting": "{} turns us away at its greeting",
+    "tls": "TLS with {} fails",
+    "auth": "we cannot log in at {}",
+    "token": "no token is to be had for the login at {}",
     "dns": "DNS does not answer",
-    "address": "the next hop's address is not one we may use",
+    "address": "{} has an address that we may not use",
     "capture": "the capture directory cannot be written",
-    "limit": "the next hop asks for fewer connections",
+    "limit": "{} wants fewer connections",
 }
-REFUSED = "the next hop refuses our user name or password"
+REFUSALS = {  # by the whole code, or its first digit
+    "530": "{} demands a login",
+    "535": "{} refuses our user name or password",
+    "5": "{} refuses our login",
+    "4": "{} puts our login off",
+}
 
 
 def story(entries: Sequence[dict[str, Any]], now: float) -> Iterator[str]:
@@ -45,11 +50,9 @@ def _entry(entry: dict[str, Any], now: float) -> Iterator[str]:
             yield f"    last reply: {printable(recipient['delay_reason'])}"
     yield f"  {_next(entry, now)}"
     state = entry.get("lane_state", {})
-    standing = lane_standing(state, now)
-    if standing:
-        yield f"  {standing}"
-    for fault in state.get("faults", ()):
-        yield f"  {fault_line(fault, now)}"
+    for text in (lane_trouble(state, now), *beside(state, now)):
+        if text:
+            yield f"  {text}"
 
 
 def _standing(entry: dict[str, Any], now: float) -> str:
@@ -77,34 +80,73 @@ def _next(entry: dict[str, Any], now: float) -> str:
     if lane.get("state") in ("suspended", "probing") and due <= max(now, lane["until"]):
         return f"next try: when the next hop is back (due {moment(due, now)})"
     if due <= now:
-        return f"next try: due since {moment(due, now)}, waiting for its turn"
+        turn = rate_wait(lane, now) or "waiting for its turn"
+        return f"next try: due since {moment(due, now)}, {turn}"
     return f"next try in {exact(due - now)}, at {moment(due, now)}"
 
 
 def lane_standing(state: dict[str, Any], now: float) -> str:
     """Why mail of a lane waits: its trouble, or its rate (also of one that recovers). "": neither."""
     trouble = lane_trouble(state, now)
-    if not state.get("rate_until") or (trouble and state.get("state") != "ramping"):
+    if trouble and state.get("state") != "ramping":
         return trouble
+    return rate_wait(state, now) or trouble
+
+
+def rate_wait(state: dict[str, Any], now: float) -> str:
+    """What a lane that waits for its rate waits for; "" when it does not."""
+    if not state.get("rate_until"):
+        return ""
     seconds = ceil(state["rate_until"] - now)
     when = f"in {exact(seconds)}" if seconds > 0 else "now"
-    return f"the lane waits for its rate ({state['rate']}): the next message goes {when}"
+    return f"waits for its rate ({state['rate']}): the lane's next message goes {when}"
 
 
-def _reason(reason: str, reply: str) -> str:
-    """In words. reply: begins with a code where the next hop spoke, else we found it ourselves."""
+def _trouble(reason: str, host: str, reply: str) -> str:
+    """Who, what, and what was said. reply: begins with a code where the next hop spoke, else we found it
+    ourselves."""
+    words = REASONS.get(reason, f"{{}}: {reason}")
     if reason == "auth" and reply[:3].isdecimal():
-        return REFUSED if reply.startswith("5") else "the next hop puts our login off"
-    return REASONS.get(reason, reason)
+        words = REFUSALS.get(reply[:3]) or REFUSALS.get(reply[0], words)
+    told = words.format(peer(printable(host)) or "the next hop")
+    return f"{told}: {printable(reply)}" if reply else told
 
 
 def fault_line(fault: dict[str, Any], now: float) -> str:
     """A standing fault of one next hop (relay/delivery/state.py)."""
-    words = _reason(fault["reason"], fault["reply"])
-    since = f"since {moment(fault['since'], now)} ({exact(now - fault['since'])})"
+    words = _trouble(fault["reason"], fault["host"], fault["reply"])
+    since = f"at fault since {moment(fault['since'], now)}, {exact(now - fault['since'])}"
     left = ceil(fault["until"] - now)
     again = f"asked again in {exact(left)}" if left > 0 else "asked again now"
-    return f"{printable(fault['host'])} is at fault {since}: {words} ({printable(fault['reply'])}); {again}"
+    return f"{words} ({since}; {again})"
+
+
+def beside(state: dict[str, Any], now: float) -> Iterator[str]:
+    """What is to be said of a lane after its trouble: the other hosts at fault, and what to mend."""
+    faults = state.get("faults", ())
+    told = state.get("reason"), state.get("host")
+    yield from (fault_line(fault, now) for fault in faults if (fault["reason"], fault["host"]) != told)
+    yield from remedies(faults)
+
+
+def remedies(faults: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Where an operator mends faults, once for each place. Paths and names, never a secret."""
+    yield from dict.fromkeys(text for text in map(_remedy, faults) if text)
+
+
+def _remedy(fault: dict[str, Any]) -> str:
+    if "files" not in fault:  # of an older relay that still runs
+        return ""
+    files = " and ".join(map(printable, fault["files"]))
+    route, user = printable(fault["route"]), printable(fault["username"])
+    if fault["reason"] == "tls":
+        return f"certificates are checked by {files} (ca_file of route {route})" if files else ""
+    if not user:
+        return f"route {route} has no username to log in with"
+    what = "password" if fault["reason"] == "auth" else "secret"
+    if files:
+        return f"the {what} of {user} is in {files}, read again when it changes"
+    return f"the {what} of {user} stands in the configuration of route {route}; reload when it is changed"
 
 
 def lane_trouble(state: dict[str, Any], now: float) -> str:
@@ -112,11 +154,9 @@ def lane_trouble(state: dict[str, Any], now: float) -> str:
     reason, health = state.get("reason", ""), state.get("state", "")
     if not reason:
         return ""
-    by = f"{state['host']}: " if state.get("host") else ""
-    said = state.get("reply", "")
-    words = f"{_reason(reason, said)} ({printable(by + said)})"
+    words = _trouble(reason, state.get("host", ""), state.get("reply", ""))
     if health == "ramping":
-        return f"the lane recovers: {words} until a moment ago"
+        return f"recovers; until a moment ago: {words}"
     since = f" for {exact(now - state['since'])}" if state.get("since") else ""
     until = state.get("until", 0.0)
     probe = (
@@ -124,4 +164,4 @@ def lane_trouble(state: dict[str, Any], now: float) -> str:
         if until > now and health != "probing"
         else "probing now"
     )
-    return f"the lane is suspended{since}: {words}; {probe}"
+    return f"{words} (suspended{since}, {probe})"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.cli.story import fault_line, lane_standing
+from relay.cli.story import beside, lane_standing
+from relay.cli.terminal import columns, fitted
 from relay.cli.words import cut, octets, short
 
 FIXED = {"ID": 11, "AGE": 4, "SIZE": 8, "STATE": 10, "TRIES": 5, "NEXT": 7}
 GAP = 2
 LEAST = 30  # columns for each of sender and recipients where the output is no terminal
-ONE_LINE = 120  # columns; on a narrower terminal SIZE and TRIES are left out and the reply has its own line
+ONE_LINE = 180  # columns; on a narrower terminal the reply has a line of its own
+ALL_FIXED = 100  # columns; on a narrower terminal SIZE and TRIES are left out
+LANE, COUNTS = 40, 25  # columns of a lane's name where there is room, of the numbers beside it
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,17 @@ class Layout:
     @classmethod
     def now(cls) -> Layout:
         """What suits the output."""
-        return cls.of(shutil.get_terminal_size().columns) if sys.stdout.isatty() else cls()
+        width = columns()
+        return cls.of(width) if width else cls()
 
     @classmethod
-    def of(cls, columns: int) -> Layout:
-        """What suits a terminal."""
-        below = columns < ONE_LINE
-        fixed = tuple(name for name in FIXED if not (below and name in ("SIZE", "TRIES")))
-        left = columns - sum(FIXED[name] + GAP for name in fixed) - GAP
+    def of(cls, width: int) -> Layout:
+        """What suits a terminal of so many columns."""
+        below = width < ONE_LINE
+        fixed = tuple(name for name in FIXED if width >= ALL_FIXED or name not in ("SIZE", "TRIES"))
+        left = width - sum(FIXED[name] + GAP for name in fixed) - GAP
         if below:
-            return cls(fixed, max(12, left // 2), max(12, columns - 2 * GAP), below)
+            return cls(fixed, max(12, left // 2), max(12, width - 2 * GAP), below)
         address = (left - GAP) * 3 // 10
         return cls(fixed, address, left - GAP - 2 * address, below)
 
@@ -62,7 +64,7 @@ def row(item: dict[str, Any], now: float, layout: Layout) -> str:
         "SIZE": octets(item["message_size"]),
         "STATE": item["state"],
         "TRIES": str(item["attempts"]),
-        "NEXT": following(item["next_attempt"], now, lane.get("until", 0.0)),
+        "NEXT": following(item["next_attempt"], now, lane.get("until", 0.0), bool(lane.get("rate_until"))),
     }
     sender = "<>" if item["sender"] == "MAILER-DAEMON" else item["sender"]
     waits = item["next_attempt"] is not None
@@ -70,12 +72,15 @@ def row(item: dict[str, Any], now: float, layout: Layout) -> str:
     return line(cells, sender, f"{cut(first, layout.address - len(more))}{more}", said, layout)
 
 
-def following(when: float | None, now: float, probe: float) -> str:
-    """The next attempt in one word. probe: a suspended lane sends nothing before; 0.0: it is not."""
+def following(when: float | None, now: float, probe: float, rated: bool = False) -> str:
+    """The next attempt in one word. probe: a suspended lane sends nothing before; 0.0: it is not. rated: what
+    is due waits for the rate of its lane."""
     if when is None:
         return "-"
     when = max(when, probe)
-    return "now" if when <= now else f"in {short(when - now)}"
+    if when > now:
+        return f"in {short(when - now)}"
+    return "rate" if rated else "now"
 
 
 def line(cells: Mapping[str, str], sender: str, recipients: str, reply: str, layout: Layout) -> str:
@@ -89,17 +94,28 @@ def line(cells: Mapping[str, str], sender: str, recipients: str, reply: str, lay
     return f"{first}\n{gap * 2}{last}" if last else first
 
 
-def lane_line(item: dict[str, Any], now: float) -> str:
-    """One lane: how much waits, since when, and what it waits for."""
+def lane_lines(item: dict[str, Any], now: float, width: int) -> Iterator[str]:
+    """One lane: how much waits, since when; what it waits for, and what is wrong with its next hops. width:
+    columns of the terminal, each text on lines of its own; 0: all of it on one line."""
     states = item["states"]
     waiting = sum(states[name]["messages"] for name in ("incoming", "active", "deferred"))
     since = [tally["oldest"] for tally in states.values() if tally["messages"]]
     age = short(now - min(since)) if since else "-"
     state = item["lane_state"]
-    faults = (fault_line(fault, now) for fault in state.get("faults", ()))
-    standing = lane_standing(state, now) or "; ".join(faults)
-    held = states["hold"]["messages"]
-    return f"{cut(item['lane'], 40):40}  {waiting:>8}  {held:>6}  {age:>5}  {cut(standing, 0)}".rstrip()
+    texts = [cut(text, 0) for text in (lane_standing(state, now), *beside(state, now)) if text]
+    line = _lane_line(item["lane"], waiting, states["hold"]["messages"], age, width)
+    if not width:
+        yield f"{line}  {'; '.join(texts)}".rstrip()
+        return
+    yield line
+    yield from fitted((f"{' ' * GAP}{text}" for text in texts), width)
 
 
-LANE_HEAD = f"{'LANE':40}  {'WAITING':>8}  {'HELD':>6}  {'AGE':>5}  NEXT HOP"
+def lane_head(width: int) -> str:
+    line = _lane_line("LANE", "WAITING", "HELD", "AGE", width)
+    return line if width else f"{line}  NEXT HOP"
+
+
+def _lane_line(lane: str, waiting: int | str, held: int | str, age: str, width: int) -> str:
+    most = max(12, min(LANE, width - COUNTS)) if width else LANE
+    return f"{cut(lane, most if width else 0):{most}}  {waiting:>8}  {held:>6}  {age:>5}"

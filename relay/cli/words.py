@@ -51,6 +51,14 @@ def cut(text: str, width: int) -> str:
     return text if not width or len(text) <= width else f"{text[: width - 1]}…"
 
 
+def peer(host: str) -> str:
+    """A next hop as logs name it, "name[address]:port"; where the name is the address, that once."""
+    name, bracket, rest = host.partition("[")
+    if not bracket or not rest.startswith(f"{name}]"):
+        return host
+    return f"[{name}]{rest[len(name) + 1 :]}" if ":" in name else f"{name}{rest[len(name) + 1 :]}"
+
+
 def plural(count: int, noun: str) -> str:
     """ "1 message", "3 messages"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -148,8 +148,8 @@ class Faults:
         if not again:
             if before is not None:
                 self._events.route_fault_ended(policy.route, _host(key), before.reason)
-            line = trouble.reply.line
-            self._events.route_fault(policy.route, _host(key), trouble.reason, until - now, line)
+            line, where = trouble.reply.line, to_mend(policy, trouble.reason)
+            self._events.route_fault(policy.route, _host(key), trouble.reason, until - now, line, where)
 
     # --- what ends the wait
 
@@ -200,6 +200,13 @@ def _secrets(
     files = (*login, policy.ca_file) if policy.ca_file is not None else login
     present = stamps(files)
     return files, present if used is None else (*used, *present[len(login) :])
+
+
+def to_mend(policy: LanePolicy, reason: str) -> tuple[str, ...]:
+    """The paths of the files that a fault may be mended in: of the login's secrets, or whom TLS trusts."""
+    if reason == "tls":
+        return (str(policy.ca_file),) if policy.ca_file is not None else ()
+    return tuple(map(str, policy.login.files)) if policy.login is not None else ()
 
 
 def wait(pace: str, backoff: int) -> float:

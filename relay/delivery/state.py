@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relay.delivery.faults import to_mend
 from relay.delivery.health import Condition
 from relay.delivery.lane import Lane
 from relay.delivery.tools import Tools
@@ -47,7 +48,8 @@ def _pace(lane: Lane | None, offset: float) -> dict[str, object]:
 
 def describe_faults(tools: Tools, route: str = "") -> list[dict[str, object]]:
     """The standing faults (of a route): route, reason, host (who said it), reply, since and until, epoch
-    seconds of their begin and of when the host is asked again."""
+    seconds of their begin and of when the host is asked again; username: the route's, "" without a login;
+    files: the paths of what may be wrong, none where a secret stands in the configuration."""
     offset = tools.clock.time() - tools.clock.monotonic()
     return [
         {
@@ -57,10 +59,19 @@ def describe_faults(tools: Tools, route: str = "") -> list[dict[str, object]]:
             "reply": fault.reply.line,
             "since": fault.since + offset,
             "until": fault.until + offset,
+            **_where(tools, key[0], fault.reason),
         }
         for key, fault in tools.faults.records.items()
         if not route or key[0] == route
     ]
+
+
+def _where(tools: Tools, route: str, reason: str) -> dict[str, object]:
+    policy = tools.table.policy(f"route:{route}")
+    if policy is None:
+        return {"username": "", "files": []}
+    username = policy.login.username if policy.login is not None else ""
+    return {"username": username, "files": list(to_mend(policy, reason))}
 
 
 def _work(lane: Lane | None) -> dict[str, object]:

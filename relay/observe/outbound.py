@@ -174,14 +174,17 @@ class LaneEvents(Recorder):
         self._up(lane, 1)
         self.log.write(INFO, "qmgr", "resumed", f"{lane} resumed (was: {reason})", lane=lane, reason=reason)
 
-    def route_fault(self, route: str, host: str, reason: str, seconds: float, text: str) -> None:
+    def route_fault(
+        self, route: str, host: str, reason: str, seconds: float, text: str, files: Sequence[str] = ()
+    ) -> None:
         """A next hop of a route refuses our login, TLS policy or token; reason: one of FAULT_REASONS; host:
-        as configured; seconds until it is asked again."""
+        as configured; seconds until it is asked again; files: the paths of what may be wrong."""
         self.metrics.route_fault.inc((route, reason))
-        told = f"warning: route {route}: {host} at fault ({reason}), asked again in {seconds:.0f} s: {text}"
+        told = f"warning: route {route}: {host} at fault ({reason}), asked again in {seconds:.0f} s"
+        told += f", see {' and '.join(files)}: {text}" if files else f": {text}"
         self.log.write(
             WARNING, "smtp", "route_fault", told, route=route, host=host, reason=reason,
-            seconds=round(seconds, 1), reply=text,
+            seconds=round(seconds, 1), reply=text, files=tuple(files),
         )  # fmt: skip
 
     def route_fault_ended(self, route: str, host: str, reason: str) -> None:

@@ -26,7 +26,8 @@ async def describe(
     keys: recipient, sender, orig_from (what the sender was before, "" where it is the same), lane, route,
     kind, domain, port, tls, concurrency, messages_per_connection; rate ("30/min", "" without one),
     connections (of the route in all, or None); ca_file, username, login_by ("password" or "oauth"),
-    login_over, capture: text, None where there is none; verdict ("hosts", "failed", "deferred", "capture"),
+    login_over, capture: text, None where there is none; login_files: the paths of its secrets;
+    verdict ("hosts", "failed", "deferred", "capture"),
     reply (text, "" with hosts), and hosts: a list in the order of preference of {name, preference, port,
     implicit_tls, state, addresses, refused: [{address, why}], text}; `state` as in
     finding.Finding, "dropped" for a host behind or beside our own.
@@ -56,6 +57,7 @@ def _policy_facts(policy: LanePolicy) -> dict[str, Any]:
         "username": policy.login.username if policy.login else None,
         "login_by": policy.login.by if policy.login else None,
         "login_over": policy.login.over if policy.login else None,
+        "login_files": [str(path) for path in policy.login.files] if policy.login else [],
         "concurrency": policy.concurrency,
         "messages_per_connection": policy.messages_per_connection,
         "rate": format_rate(*policy.rate) if policy.rate else "",

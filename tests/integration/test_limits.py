@@ -74,8 +74,8 @@ def test_a_rate_and_a_concurrency_that_the_next_hop_enforces(tmp_path: Path) -> 
     assert hop.most_sessions <= 3
     assert beside[20] < alone[20] + 0.02
     assert beside[38] < alone[38] + 0.2
-    assert "the lane waits for its rate (600/min)" in explained
-    assert "the lane waits for its rate (600/min)" in lanes
+    assert "waits for its rate (600/min)" in explained
+    assert "waits for its rate (600/min)" in lanes
     assert 0.8 * took < held_up < 1.2 * took
     assert undisturbed == 0
 

@@ -99,16 +99,18 @@ def look(relay: RelayProcess, host: ScriptedServer) -> None:
     nothing_happened(relay)
     assert relay.metric("relay_route_up", route="smarthost") == 0
     (first, _) = relay.listed()
-    where = f"127.0.0.1[127.0.0.1]:{host.port} is at fault since"
+    where = f"127.0.0.1:{host.port} refuses our user name or password: 535 "
+    secret = f"the password of relay is in {relay.directory}/password, read again when it changes"
     for command in (
         ("explain", "a@example.org"),
         ("queue", "show", first["queue_id"]),
+        ("queue", "lanes"),
         ("queue", "status"),
     ):
         text = told(relay, *command)
-        assert where in text and "535 " in text and "asked again in" in text, text
-    assert "refuses our user name or password" in told(relay, "queue", "lanes")
-    assert "login      relay, by password" in told(relay, "explain", "a@example.org")
+        assert text.count(where) == text.count(secret) == 1 and " again in " in text, text
+    assert f"relay, by password from {relay.directory}/p" in told(relay, "explain", "a@example.org")
+    assert f"s, see {relay.directory}/password: 535 " in relay.log()
     facts = json.loads(told(relay, "explain", "--json", "a@example.org"))
     (fault,) = facts["lane_state"]["faults"]
     assert (fault["route"], fault["reason"]) == ("smarthost", "auth")
@@ -124,7 +126,8 @@ async def test_one_host_of_two(tmp_path: Path) -> None:
             assert await asyncio.to_thread(faults, relay, "auth") == 1
             assert relay.metric("relay_route_up", route="smarthost") == 1
             text = await asyncio.to_thread(told, relay, "queue", "status")
-            assert f":{first.port} is at fault since" in text
+            assert f":{first.port} refuses our user name or password: 535 " in text and "(at fault s" in text
+            assert "the password of relay stands in the configuration of route smarthost; reload" in text
             assert first.logins is not None and len(first.logins.tried) == 1
             first.logins.secret = SECRET
             await asyncio.to_thread(told, relay, "queue", "retry", "--all")

@@ -7,6 +7,7 @@ import email.policy
 from email.message import Message
 from typing import cast
 
+import pytest
 from fakes.report import (
     BOB,
     GOLDEN,
@@ -71,6 +72,26 @@ def test_the_letter_is_the_agreed_one() -> None:
     nowhere = Failed(Reply(0, "5.1.2", "no such domain: none.example"), "", "dns")
     results = [(BOB, UNKNOWN), (Recipient("eve@full.example"), full), (Recipient("x@none.example"), nowhere)]
     assert words(report(results=results)) == (GOLDEN / "failed.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "enhanced", "text", "expected"),
+    [
+        (535, "4.7.8", "5.7.8 wrong\n5.7.8 password", "535 5.7.8 wrong"),
+        (535, "4.7.8", "wrong password", "535 4.7.8 wrong password"),
+        (550, "5.1.1", "5 people know it", "550 5.1.1 5 people know it"),
+        (550, "5.1.1", "5.1 people know it", "550 5.1.1 5.1 people know it"),
+        (550, "", "no", "550 no"),
+    ],
+)
+def test_one_code_is_shown(code: int, enhanced: str, text: str, expected: str) -> None:
+    """Where the peer's words still begin with a code that we took for another, theirs: to the sender, to the
+    programs of the sender, in the log and in the queue."""
+    reply = Reply(code, enhanced, text)
+    assert reply.line.startswith(expected)
+    made = report(results=[(BOB, Failed(reply, "mx.example.org[192.0.2.1]:25", "age"))])
+    assert f"        {expected}\n" in words(made)
+    assert f"Diagnostic-Code: smtp; {expected}" in made.decode()
 
 
 def test_a_thousand_recipients() -> None:

@@ -61,8 +61,9 @@ async def test_with_a_relay(config: Path, capsys: pytest.CaptureFixture[str]) ->
         text = capsys.readouterr().out
         assert "a@example.org from c@d" in text
         assert "queued     1" in text
-        assert "the next hop cannot be reached (refused); probing now" in text
-        assert "TLS with the next hop fails (expired); asked again now" in text
+        assert "the next hop cannot be reached: refused (suspended, probing now)" in text
+        assert "TLS with smtp1[192.0.2.1]:25 fails: expired (at fault since " in text
+        assert "; asked again now)" in text
     await control.stop()
 
 

@@ -10,8 +10,8 @@ from fakes.operator_queue import EPOCH
 
 from relay.cli import table
 from relay.cli.explain import told
-from relay.cli.story import fault_line, lane_standing, lane_trouble, story
-from relay.cli.words import cut, exact, moment, octets, plural, short
+from relay.cli.story import beside, fault_line, lane_standing, lane_trouble, remedies, story
+from relay.cli.words import cut, exact, moment, octets, peer, plural, short
 
 
 @pytest.fixture(autouse=True)
@@ -53,30 +53,76 @@ def test_the_story_of_a_deferred_message() -> None:
         "  to bob@example.org",
         "    last reply: 451 4.7.1 try later",
         "  next try in 12 min 5 s, at 22:25:25",
-        "  the lane is suspended for 5 min: the next hop cannot be reached (mx1.example.org[192.0.2.1]:25: "
-        "4.4.1 connection refused); probing again in 25 s",
+        "  mx1.example.org[192.0.2.1]:25 cannot be reached: 4.4.1 connection refused (suspended for 5 min, "
+        "probing again in 25 s)",
     ]
 
 
 FAULT = {
     "route": "smarthost", "reason": "auth", "host": "smtp1.example.net[192.0.2.1]:587",
-    "reply": "535 4.7.8 wrong \x1b[2J", "since": EPOCH - 300, "until": EPOCH + 25,
+    "reply": "535 5.7.8 wrong \x1b[2J", "since": EPOCH - 300, "until": EPOCH + 25,
+    "username": "app", "files": ["/run/secrets/smarthost"],
 }  # fmt: skip
-AT_FAULT = (
-    "smtp1.example.net[192.0.2.1]:587 is at fault since 22:08:20 (5 min): the next hop refuses our user "
-    "name or password (535 4.7.8 wrong \\x1b[2J); asked again in 25 s"
-)
+SAID = "smtp1.example.net[192.0.2.1]:587 refuses our user name or password: 535 5.7.8 wrong \\x1b[2J "
+AT_FAULT = f"{SAID}(at fault since 22:08:20, 5 min; asked again in 25 s)"
+STANDS = "the password of app stands in the configuration of route smarthost; reload when it is changed"
+MEND = "the password of app is in /run/secrets/smarthost, read again when it changes"
+TALLY = {"messages": 0, "bytes": 0, "oldest": 0.0}
+STATES = dict.fromkeys(("incoming", "active", "deferred", "hold", "quarantine"), TALLY)
+
+
+def lane_line(state: dict[str, Any]) -> str:
+    """One lane where the output is no terminal."""
+    (line,) = table.lane_lines({"lane": "route:smarthost", "states": STATES, "lane_state": state}, EPOCH, 0)
+    return line
 
 
 def test_a_host_at_fault_beside_one_that_works() -> None:
-    """Host, since when, what was said, when it is asked again: in the story and in the table of lanes."""
+    """Host, what was said, since when, when it is asked again, and where to mend it: in the story and in the
+    table of lanes."""
     lane = {"state": "healthy", "reason": "", "faults": [FAULT]}
-    assert f"  {AT_FAULT}" in story([entry(lane_state=lane)], EPOCH)
-    tally = {"messages": 0, "bytes": 0, "oldest": 0.0}
-    states = dict.fromkeys(("incoming", "active", "deferred", "hold", "quarantine"), tally)
-    line = table.lane_line({"lane": "route:smarthost", "states": states, "lane_state": lane}, EPOCH)
-    assert line.endswith(AT_FAULT)
-    assert fault_line(FAULT | {"until": EPOCH - 1, "reason": "tls"}, EPOCH).endswith("; asked again now")
+    assert list(story([entry(lane_state=lane)], EPOCH))[-2:] == [f"  {AT_FAULT}", f"  {MEND}"]
+    assert lane_line(lane).endswith(f"  {AT_FAULT}; {MEND}")
+    assert fault_line(FAULT | {"until": EPOCH - 1, "reason": "tls"}, EPOCH).endswith("; asked again now)")
+
+
+@pytest.mark.parametrize(("others", "lines"), [([], 2), ([FAULT | {"host": "b.example[192.0.2.2]:587"}], 3)])
+def test_trouble_is_told_once(others: list[dict[str, Any]], lines: int) -> None:
+    """The host that the lane is suspended for is not told again as a host at fault; the others are."""
+    told = {name: FAULT[name] for name in ("reason", "host", "reply", "since", "until")}
+    lane = told | {"state": "suspended", "faults": [FAULT, *others]}
+    said = f"{SAID}(suspended for 5 min, probing again in 25 s)"
+    text = list(story([entry(lane_state=lane)], EPOCH))
+    assert text[-lines] == f"  {said}" and text[-1] == f"  {MEND}"
+    assert sum("smtp1.example.net" in line for line in text) == 1
+    assert sum("b.example" in line for line in text) == len(others)
+    assert lane_line(lane).count("smtp1.example.net") == 1
+    assert list(beside(lane, EPOCH)) == [line.strip() for line in text[1 - lines :]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({}, [MEND]),
+        ({"files": []}, [STANDS]),
+        ({"username": "", "files": []}, ["route smarthost has no username to log in with"]),
+        (
+            {"reason": "token", "files": ["/a", "/b"]},
+            ["the secret of app is in /a and /b, read again when it changes"],
+        ),
+        ({"reason": "tls", "files": []}, []),
+        (
+            {"reason": "tls", "files": ["/ca"]},
+            ["certificates are checked by /ca (ca_file of route smarthost)"],
+        ),
+        ({"files": ["/x\x1b[2J"]}, ["the password of app is in /x\\x1b[2J, read again when it changes"]),
+    ],
+)
+def test_where_a_fault_is_mended(fault: dict[str, Any], expected: list[str]) -> None:
+    """The path of the file, once however many hosts say no; what stands elsewhere is named as well."""
+    assert list(remedies([FAULT | fault, FAULT | fault | {"host": "b.example[192.0.2.2]:587"}])) == expected
+    older = {name: value for name, value in FAULT.items() if name not in ("files", "username")}
+    assert list(remedies([older])) == []
 
 
 @pytest.mark.parametrize(
@@ -106,10 +152,13 @@ def test_the_story_of_other_states(fields: dict[str, Any], expected: str) -> Non
     [
         ({}, ""),
         ({"state": "healthy", "reason": ""}, ""),
-        ({"state": "probing", "reason": "auth", "until": EPOCH + 9}, "in at the next hop (); probing now"),
-        ({"state": "probing", "reason": "auth", "reply": "454 4.7.0 later"}, "puts our login off (454 4.7.0"),
-        ({"state": "suspended", "reason": "dns", "until": EPOCH + 90}, "(); probing again in 1 min 30 s"),
-        ({"state": "ramping", "reason": "connect", "since": EPOCH}, "the lane recovers"),
+        ({"state": "probing", "reason": "auth", "until": EPOCH + 9}, "the next hop (suspended, probing now)"),
+        ({"state": "probing", "reason": "auth", "reply": "454 4.7.0 later"}, "puts our login off: 454 4.7.0"),
+        ({"state": "probing", "reason": "auth", "reply": "535 5.7.8 no"}, "our user name or password: 535"),
+        ({"state": "probing", "reason": "auth", "reply": "538 5.7.11 no"}, "next hop refuses our login: 538"),
+        ({"state": "probing", "reason": "auth", "reply": "530 5.7.0 no"}, "next hop demands a login: 530"),
+        ({"state": "suspended", "reason": "dns", "until": EPOCH + 90}, "(suspended, probing again in 1 min"),
+        ({"state": "ramping", "reason": "connect", "since": EPOCH}, "recovers; until a moment ago: the next"),
     ],
 )  # fmt: skip
 def test_lane_trouble_in_words(state: dict[str, Any], expected: str) -> None:
@@ -128,6 +177,23 @@ def test_the_rate_is_told_unless_the_lane_is_in_trouble(health: str, expected: s
     assert expected in lane_standing(lane, EPOCH)
 
 
+def test_what_waits_for_a_rate_says_so() -> None:
+    """In NEXT, in the story (once), in explain and in the table of lanes; not what is due later anyway."""
+    lane = {"state": "healthy", "reason": "", "rate": "6/min", "rate_until": EPOCH + 9}
+    words = "waits for its rate (6/min): the lane's next message goes in 9 s"
+    due = entry(next_attempt=EPOCH - 60, lane_state=lane)
+    assert " rate  " in table.row(due, EPOCH, table.Layout())
+    text = "\n".join(story([due], EPOCH))
+    assert text.endswith(f"\n  next try: due since 22:12:20, {words}") and text.count("rate") == 1
+    assert lane_line(lane).endswith(f"  {words}")
+    assert f"  lane now   {words}" in told(
+        EXPLAINED | {"lane_state": lane | {"rate_until": time.time() + 8.9}}
+    )
+    later = entry(lane_state=lane)
+    assert " in 12m " in table.row(later, EPOCH, table.Layout())
+    assert "rate" not in "\n".join(story([later], EPOCH))
+
+
 def test_a_row_of_the_table() -> None:
     """Id, age, size, state, attempts, next try, sender, recipients, last reply."""
     recipients = [{"address": "bob@example.org"}, {"address": "c@d", "delay_reason": "451 later\n"}]
@@ -138,22 +204,25 @@ def test_a_row_of_the_table() -> None:
     ]  # fmt: skip
 
 
+EXPLAINED: dict[str, Any] = {
+    "recipient": "a@example.org", "sender": "", "lane": "mx:example.org", "route": "mx", "kind": "mx",
+    "domain": "example.org", "port": 25, "tls": "opportunistic", "concurrency": 20,
+    "messages_per_connection": 100, "capture": None, "verdict": "hosts", "reply": "",
+    "hosts": [
+        {"name": "mx1.example.org", "preference": 10, "port": 25, "implicit_tls": False,
+         "state": "usable", "addresses": ["192.0.2.1"], "text": "",
+         "refused": [{"address": "127.0.0.1", "why": "loopback"}]},
+        {"name": "mx2.example.org", "preference": 20, "port": 25, "implicit_tls": False,
+         "state": "nothing", "addresses": [], "refused": [], "text": "no address"},
+    ],
+    "queue": {"deferred": {"messages": 3, "bytes": 1, "oldest": 1.0}},
+    "lane_state": {"state": "healthy", "reason": ""},
+}  # fmt: skip
+
+
 def test_what_explain_says() -> None:
     """Route, hosts in order, refusals, the lane, what is queued."""
-    facts = {
-        "recipient": "a@example.org", "sender": "", "lane": "mx:example.org", "route": "mx", "kind": "mx",
-        "domain": "example.org", "port": 25, "tls": "opportunistic", "concurrency": 20,
-        "messages_per_connection": 100, "capture": None, "verdict": "hosts", "reply": "",
-        "hosts": [
-            {"name": "mx1.example.org", "preference": 10, "port": 25, "implicit_tls": False,
-             "state": "usable", "addresses": ["192.0.2.1"], "text": "",
-             "refused": [{"address": "127.0.0.1", "why": "loopback"}]},
-            {"name": "mx2.example.org", "preference": 20, "port": 25, "implicit_tls": False,
-             "state": "nothing", "addresses": [], "refused": [], "text": "no address"},
-        ],
-        "queue": {"deferred": {"messages": 3, "bytes": 1, "oldest": 1.0}},
-        "lane_state": {"state": "healthy", "reason": ""},
-    }  # fmt: skip
+    facts = dict(EXPLAINED)
     text = "\n".join(told(facts))
     for part in (
         "a@example.org from <>",
@@ -171,6 +240,19 @@ def test_what_explain_says() -> None:
     assert "the relay does not run" in "\n".join(told(facts))
 
 
+def test_how_explain_tells_of_a_login() -> None:
+    """Where the secret is, and what it may travel over; one of a thing is told as one."""
+    login = {
+        "username": "app", "login_by": "password", "login_over": "verified",
+        "login_files": ["/run/secrets/smarthost"], "concurrency": 1, "messages_per_connection": 1,
+    }  # fmt: skip
+    lines = list(told(EXPLAINED | login))
+    assert "  login      app, by password from /run/secrets/smarthost, only over verified TLS" in lines
+    assert "  at a time  1 connection, 1 message each" in lines
+    clear = told(EXPLAINED | login | {"login_over": "clear", "login_files": []})
+    assert "  login      app, by password, also without TLS" in clear
+
+
 def test_words() -> None:
     """Numbers as people say them."""
     assert [short(value) for value in (-1, 0, 59, 60, 3599, 7200, 200_000)] == [
@@ -184,6 +266,8 @@ def test_words() -> None:
     assert cut("abcdef\x00", 5) == "abcd…"
     assert cut("abc", 0) == "abc"
     assert cut("a\x1b[2Jb\n", 0) == "a\\x1b[2Jb\\n"
+    hosts = ("a.example[192.0.2.1]:25", "192.0.2.1[192.0.2.1]:25", "::1[::1]:25", "")
+    assert [peer(host) for host in hosts] == [hosts[0], "192.0.2.1:25", "[::1]:25", ""]
     assert [plural(1, "message"), plural(2, "message")] == ["1 message", "2 messages"]
 
 

@@ -29,6 +29,7 @@ async def test_one_host_at_fault_is_left_in_peace_and_the_other_goes_on() -> Non
     (fault,) = here.scheduler.faults()
     assert (fault["host"], fault["reason"], fault["reply"]) == (f"{A}[192.0.2.1]:587", "auth", "535 4.7.8 no")
     assert here.state(LANE)["faults"] == [fault]
+    assert (fault["username"], fault["files"]) == ("relay", [])
     here.hop.faulty.clear()
     await here.pass_time(230)
     assert here.events.of("route_fault_ended") == [("smarthost", f"{A}:587", "auth")]
@@ -36,6 +37,19 @@ async def test_one_host_at_fault_is_left_in_peace_and_the_other_goes_on() -> Non
     here.queue.submit(LANE)
     await here.settle_down()
     assert here.hop.links[-1].target.name == A
+
+
+@pytest.mark.parametrize(("reason", "key"), [("auth", "password_file"), ("tls", "ca_file")])
+async def test_a_fault_names_the_file_that_may_be_wrong(reason: str, key: str, tmp_path: Path) -> None:
+    """In its event and in what operators ask for: the path, for a login that of the secret, for TLS whom to
+    trust."""
+    files = {name: str(tmp_path / name) for name in ("password_file", "ca_file")}
+    here = world(A, **files)
+    here.hop.faulty[A] = refusal(A, reason)
+    await here.settle_down()
+    (fault,) = here.scheduler.faults()
+    assert fault["files"] == [files[key]]
+    assert [event[5] for event in here.events.of("route_fault")] == [(files[key],)]
 
 
 async def test_a_host_that_nobody_sends_to_is_probed_as_well() -> None:

@@ -163,6 +163,8 @@ def test_faults_of_the_route() -> None:
     assert marked == {("starttls", 4), ("starttls", 5), ("auth", 4), ("auth", 5)}
     assert {stage for stage, row in verdict.TROUBLE.items() if row.fault} == {"starttls", "auth"}
     assert [place for place, row in verdict.REPLIES.items() if row.passing] == [("auth", 4)]
+    said = verdict.on_reply("auth", 535, "5.7.8 wrong").outcome.reply
+    assert (said.enhanced, said.line) == ("4.7.8", "535 5.7.8 wrong")
     assert verdict.on_reply("mail", 530, "no").fault and not verdict.on_reply("mail", 550, "no").fault
 
 

@@ -184,6 +184,10 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.route_fault("billing", "smtp.example.net:587", "auth", 60.0, "535 no"),
      'relay_route_fault{reason="auth",route="billing"}', 1,
      "smtp: warning: route billing: smtp.example.net:587 at fault (auth), asked again in 60 s: 535 no"),
+    (lambda e: e.route_fault("billing", "smtp.example.net:587", "auth", 60.0, "535 no", ("/run/p", "/run/q")),
+     'relay_route_fault{reason="auth",route="billing"}', 1,
+     "smtp: warning: route billing: smtp.example.net:587 at fault (auth), asked again in 60 s, see /run/p "
+     "and /run/q: 535 no"),
     (lambda e: e.route_fault_ended("billing", "smtp.example.net:587", "auth"),
      'relay_route_fault{reason="auth",route="billing"}', -1,
      "smtp: route billing: smtp.example.net:587 no longer at fault (was: auth)"),

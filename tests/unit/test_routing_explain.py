@@ -113,6 +113,7 @@ async def test_explain() -> None:
         "username": None,
         "login_by": None,
         "login_over": None,
+        "login_files": [],
         "rate": "",
         "connections": None,
         "capture": None,
