@@ -162,7 +162,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="a record for programs")
     parser.add_argument("--judge", action="store_true", help="exit with 1 where less was found than wanted")
     parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing: the table of a record")
-    parser.add_argument("--brief", action="store_true", help="a table of ratios alone")
+    parser.add_argument("--brief", action="store_true", help="medians alone")
     parser.add_argument("--quick", action="store_true", help="small sizes: figures mean nothing")
     parser.add_argument("--directory", type=Path, default=Path(SPOOLS), help=f"for spools; default {SPOOLS}")
     args = parser.parse_args()

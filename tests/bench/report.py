@@ -90,13 +90,25 @@ def table(measured: Iterable[Measured]) -> Iterator[str]:
 
 
 def brief(measured: Iterable[Measured]) -> Iterator[str]:
-    """The same with ratios alone, a line for each scenario that has them: messages/s, and CPU a message."""
-    yield "| load | messages a second, end to end | CPU a message |"
-    yield "|---|---|---|"
+    """Two tables of medians alone: ratios where a rate and its cost have one, figures of all the rest."""
+    loads, others = list[str](), list[str]()
     for scenario in measured:
-        rate, cpu = (ratios(scenario.pairs, name) for name in ("rate", "cpu"))
+        rate, cpu = (middle(ratios(scenario.pairs, name)) for name in ("rate", "cpu"))
         if rate and cpu:
-            yield f"| {scenario.title} | {compared(rate)} | {compared(cpu)} |"
+            loads.append(f"| {scenario.title} | {compared(rate)} | {compared(cpu)} |")
+            continue
+        for figure in scenario.figures:
+            both = (middle(values(scenario.pairs, server, figure.name)) for server in (RELAY, POSTFIX))
+            cells = (absolute(found, figure.digits) for found in both)
+            others.append(f"| {scenario.title}: {figure.title} | {' | '.join(cells)} |")
+    if loads:
+        yield from ("| load | messages a second, end to end | CPU a message |", "|---|---|---|", *loads)
+    if others:
+        yield from ("", "| | relay | Postfix |", "|---|---|---|", *others)
+
+
+def middle(found: Sequence[float]) -> list[float]:
+    return [statistics.median(found)] if found else []
 
 
 def absolute(found: Sequence[float], digits: int) -> str:

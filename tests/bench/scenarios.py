@@ -59,12 +59,12 @@ SCENARIOS: dict[str, Scenario] = {
     "large": loads("5 MB, 10 kept connections", Load(500, 5 * MIB, 10), 1.5, 1 / 3),
     "rcpt50": loads("1 KB, 50 recipients each, 20 kept connections", Load(4_000, recipients=50), 4, 1 / 7),
     "lat": Scenario(
-        "1 KB, one client, one after another",
+        "one client, one message of 1 KB after another",
         latency.idle,
         (*waits('"." to 250', "accept", 1), *waits("250 to arrival", "forward", 1)),
     ),
     "load-lat": Scenario(
-        "four such clients beside smalld",
+        "such clients beside 20 kept connections",
         partial(latency.loaded, load=SMALLD),
         (
             Figure("accept_p50", '"." to 250, median, ms', False, 2),
@@ -72,7 +72,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     ),
     "backlog": Scenario(
-        "smalld, 20,000 messages, to a next hop that says 450, then opens",
+        "20,000 messages to a next hop that says 450, then opens",
         backlog,
         (
             Figure("accept", "messages/s, accepted", True, ratio=3),
@@ -82,19 +82,19 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     ),
     "tls": Scenario(
-        "smalld, TLS in and out",
+        "1 KB, 20 kept connections, TLS in and out",
         partial(throughput, load=SMALLD, tls=True),
         (*rates(), Figure("tls", "TLS version", True, 1)),
         needs=("haproxy",),
     ),
     "syncs": Scenario(
-        "smalld, syncs counted, checkpoints included",
+        "1 KB, 20 kept connections",
         partial(syncs, load=SMALLD),
         (Figure("syncs", "syncs a message", False, 3, value=0.15),),
         needs=("strace",),
     ),
     "slow-sync": Scenario(
-        "smalld, 200 connections, traced, with each sync 10 ms longer",
+        "1 KB, 200 kept connections, each sync 10 ms longer",
         partial(slow_sync, load=Load(40_000, sessions=200)),
         (
             Figure("plain", "messages/s, not delayed", True),

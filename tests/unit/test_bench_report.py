@@ -42,11 +42,18 @@ def test_the_table_says_it_in_words() -> None:
     assert all(line.count("|") == 7 for line in lines)
 
 
-def test_the_brief_table_has_ratios_alone() -> None:
-    """A line for each scenario with a rate and a cost; what cannot be compared has none."""
-    alone = smalld(RATE, CPU, pairs=({"relay": {"rate": 5, "cpu": 1}},))
-    assert list(brief([smalld(RATE, CPU), alone]))[2:] == [
-        "| 1 KB | 3.00 times (1.25-8.00) | 1/6.00 (1/10.00-1/4.00) |"
+def test_the_brief_tables_have_medians_alone() -> None:
+    """The median ratios of a rate and its cost; the median figures of what has not both."""
+    pairs: tuple[Pair, ...] = tuple({"relay": {"syncs": n / 10}, "postfix": {"syncs": 1}} for n in (3, 1, 2))
+    syncs = Measured("syncs", "counted", (SYNCS,), pairs)
+    assert list(brief([smalld(RATE, CPU), syncs])) == [
+        "| load | messages a second, end to end | CPU a message |",
+        "|---|---|---|",
+        "| 1 KB | 3.00 times | 1/6.00 |",
+        "",
+        "| | relay | Postfix |",
+        "|---|---|---|",
+        "| counted: syncs | 0.20 | 1.00 |",
     ]
 
 
