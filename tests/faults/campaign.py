@@ -62,8 +62,9 @@ class Campaign:
         self.faults = directory / "faults"
         self.named = directory / "named"
         self.next_hop = NextHop(directory, Random(f"{seed} next hop"), slow)
+        self._server = ForkServer(environment) if environment else None
         self.relay = ForkedRelay(
-            ForkServer.of(module),
+            self._server or ForkServer.shared(),
             directory,
             merged(configuration(self.next_hop.port), config or {}),
             environment={**PATH, **(environment or {})},
@@ -85,6 +86,8 @@ class Campaign:
     def __exit__(self, *exc: object) -> None:
         self.relay.__exit__()
         self.next_hop.__exit__()
+        if self._server is not None:
+            self._server.close()
 
     # --- faults
 

@@ -1,10 +1,11 @@
 """Relays in a moment: a process that has imported everything and forks one for each start.
 
-    python -m faults.fork_server MODULE      # requests on standard input, answers on standard output
+    python -m faults.fork_server      # requests on standard input, answers on standard output
 
 A campaign starts thousands of relays, and a start is imports for the most part. The child is the relay as
-`python -m MODULE run -c FILE` would have it: its own environment, directory and log. A child
-that is asked for as stopped waits for SIGCONT before its first step, so that strace can be put on it.
+`python -m MODULE run -c FILE` would have it: its own environment, directory and log. A child that is asked
+for as stopped waits for SIGCONT before its first step, so that strace can be put on it. A library that is to
+be preloaded must be in the environment of the server.
 """
 
 from __future__ import annotations
@@ -65,20 +66,20 @@ class Forked:
 class ForkServer:
     """The campaigns' end of it; close() ends it, its children die with it."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self.ended: dict[int, int] = {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.fork_server", module],
-            env={**os.environ, **PATH},
+            [sys.executable, "-m", "faults.fork_server"],
+            env={**os.environ, **PATH, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
 
     @staticmethod
     @cache
-    def of(module: str) -> ForkServer:
-        """The one for this module, until this process ends."""
-        server = ForkServer(module)
+    def shared() -> ForkServer:
+        """The one of all campaigns, until this process ends."""
+        server = ForkServer()
         atexit.register(server.close)
         return server
 
@@ -140,6 +141,7 @@ class ForkedRelay(RelayProcess):
             return
         assert not self.running
         request = {
+            "module": self._module,
             "arguments": ["run", "-c", str(self.file)],
             "directory": str(self.directory),
             "environment": self._environment,
@@ -154,7 +156,7 @@ class ForkedRelay(RelayProcess):
 # --- the server
 
 
-def main(module: str) -> None:
+def main() -> None:
     for name in PRELOADED:
         import_module(name)
     awake, wake = os.pipe()
@@ -171,7 +173,7 @@ def main(module: str) -> None:
             line = _line(0)
             if not line:
                 break
-            children.add(fork(module, json.loads(line), (awake, wake)))
+            children.add(fork(json.loads(line), (awake, wake)))
     for pid in children:
         os.kill(pid, signal.SIGKILL)
 
@@ -184,15 +186,15 @@ def reap(children: set[int]) -> None:
             say({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
-def fork(module: str, request: Mapping[str, Any], own: Sequence[int]) -> int:
+def fork(request: Mapping[str, Any], own: Sequence[int]) -> int:
     pid = os.fork()
     if not pid:
-        become(module, request, own)
+        become(request, own)
     say({"forked": pid})
     return pid
 
 
-def become(module: str, request: Mapping[str, Any], own: Sequence[int]) -> NoReturn:
+def become(request: Mapping[str, Any], own: Sequence[int]) -> NoReturn:
     """In the child."""
     code = 70
     try:
@@ -212,7 +214,7 @@ def become(module: str, request: Mapping[str, Any], own: Sequence[int]) -> NoRet
         sys.argv[1:] = request["arguments"]
         if request["stopped"]:
             os.kill(os.getpid(), signal.SIGSTOP)
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -227,4 +229,4 @@ def say(what: Mapping[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -6,6 +6,7 @@ have one order.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -68,7 +69,8 @@ def serve(descriptor: int, files: Files) -> None:
             payload = answers.table.get(opcode, answers.unknown)(node, request[_HEAD.size :])
         except OSError as error:
             number = error.errno or errno.EIO
-        os.write(descriptor, struct.pack("=IiQ", 16 + len(payload), -number, unique) + payload)
+        with contextlib.suppress(FileNotFoundError):  # whoever asked was killed meanwhile
+            os.write(descriptor, struct.pack("=IiQ", 16 + len(payload), -number, unique) + payload)
 
 
 class _Answers:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -25,6 +25,7 @@ from mailqueue import State
 PATIENT = {"retry": {"schedule": ["1h"], "factor": 1, "cap": "1h", "jitter": 0, "after_crash": "1h"}}
 POLL = 0.005  # s
 PATIENCE = 30.0  # s for one step
+STEPS = ("small", "large", "later", "bounce", "hold", "drop", "mixed")
 DROPPED = frozenset({"dropped"})  # letters that the operator removes
 
 
@@ -39,20 +40,12 @@ class Story:
         self.random = Random(1)
         self.queue_ids: dict[str, str] = {}
 
-    def tell(self) -> None:
-        """All of it."""
+    def tell(self, steps: Sequence[str] = STEPS) -> None:
+        """All of it, or some."""
         try:
             with contextlib.closing(Client(self.campaign.relay.smtp_port)) as self.client:
-                for step in (
-                    self.small,
-                    self.large,
-                    self.later,
-                    self.bounce,
-                    self.hold,
-                    self.drop,
-                    self.mixed,
-                ):
-                    step()
+                for step in steps:
+                    getattr(self, step)()
         except Gone as error:
             raise Ended from error
         finally:

@@ -18,7 +18,7 @@ from mailqueue import message_number
 
 ROUNDS, FULL_ROUNDS = 1, 60
 YEAR = 365 * 86400.0  # s
-BETWEEN = 0.7  # s between two jumps
+BETWEEN = 0.4  # s between two jumps
 PATIENCE = 30.0  # s
 JUMPS = ("+10y", "-10y", "+0")
 REBOOTED = ("unshare", "--time", "--monotonic", "1000000")
@@ -42,9 +42,7 @@ def lying(directory: Path) -> dict[str, str]:
 @pytest.mark.timeout(14_400)
 def test_ten_years_forward_and_back(tmp_path: Path) -> None:
     """What waits is tried in time, by itself; nothing ends that would not have ended."""
-    campaign = Campaign(tmp_path, new_seed(), environment=lying(tmp_path), operator=False)
-    campaign.relay.alone = True  # only a process of its own is preloaded
-    with campaign:
+    with Campaign(tmp_path, new_seed(), environment=lying(tmp_path), operator=False) as campaign:
         campaign.load.start()
         for _ in range(rounds(ROUNDS, FULL_ROUNDS)):
             for jump in JUMPS:
@@ -76,7 +74,7 @@ def test_a_reboot(tmp_path: Path) -> None:
     require_root("a time namespace")
     with Campaign(tmp_path, new_seed(), operator=False) as campaign:
         campaign.load.start()
-        for prefix in (REBOOTED, (), REBOOTED):
+        for prefix in (REBOOTED, ()):
             time.sleep(BETWEEN)
             campaign.relay.kill9()
             campaign.relay.start(prefix)

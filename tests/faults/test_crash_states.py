@@ -20,7 +20,7 @@ from faults.sizes import new_seed, rounds
 
 STATES, FULL_STATES = 9, 2000  # of each file system
 STATES_A_LIFE = 250
-BURST, REST = 0.4, 1.2  # s under load, s without
+BURST, REST = 0.4, 0.9  # s under load, s without
 ENOUGH = 3  # letters a burst that were answered 250, however slow the machine
 BURSTS, FULL_BURSTS = 2, 5
 LARGE_LIFE = 100  # states from which on a life is a long one

@@ -72,7 +72,7 @@ def test_dns_in_every_kind_of_trouble(tmp_path: Path) -> None:
         with campaign:
             dns.share = SHARE
             campaign.load.start()
-            end = time.monotonic() + rounds(5, 300)
+            end = time.monotonic() + rounds(3, 300)
             while (now := time.monotonic()) < end or (not enough(campaign, dns) and now < end + PATIENCE):
                 campaign.operate({"command": "retry", "all": True})
                 time.sleep(NUDGE)

@@ -157,7 +157,7 @@ def test_a_checkpoint_that_fails(tmp_path: Path, calls: str) -> None:
         path = str(relay.spool / DATABASE)
         command = strace(trace, [calls], "-e", f"inject={calls}:error=EIO", "-P", path)
         with attached(relay, command, *tasks(relay.pid)):
-            assert hand.send(60, 100_000) == [250] * 60
+            assert hand.send(45, 100_000) == [250] * 45
             assert relay.wait() == IO_ERROR, relay.log()
         assert "spool checkpoint: disk I/O error" in relay.log()
         campaign.restart("checkpoint")

@@ -20,7 +20,7 @@ from faults.leases import in_flight
 from faults.letter import Letter, letter
 from faults.sizes import new_seed, rounds
 
-QUEUED, FULL_QUEUED = 300, 10_000  # letters
+QUEUED, FULL_QUEUED = 200, 10_000  # letters
 FULL = "452 4.3.1 "
 
 

@@ -109,7 +109,7 @@ def has_mail_in(flood: Flood) -> bool:
 @pytest.mark.timeout(2000)
 def test_ten_times_what_the_next_hop_takes(tmp_path: Path) -> None:
     """The queue grows, nobody is refused, and it drains when it is over."""
-    seconds = rounds(3, 180)
+    seconds = rounds(2, 180)
     with (
         Overload(tmp_path, new_seed(), limits={"sessions": 1000}, slow=1.0) as campaign,
         ExitStack() as stack,

@@ -16,7 +16,7 @@ from faults.flood import small
 from faults.history import Fault
 from faults.network import Treatment, in_namespace, treated
 from faults.remote import Remote
-from faults.sizes import new_seed, rounds
+from faults.sizes import is_full, new_seed, rounds
 
 SHARE = 0.04  # of the replies are faults
 TREATMENTS: list[tuple[Treatment, float]] = [("drop", 1.0), ("reset", 1.0), ("drop", 0.3), ("reset", 0.1)]
@@ -28,7 +28,7 @@ PATIENCE = 60.0  # s more for these, on a slow machine
 
 @pytest.mark.timeout(2000)
 def test_next_hops_that_do_what_no_server_should(tmp_path: Path) -> None:
-    seconds = rounds(5, 300)
+    seconds = rounds(3, 300)
     with Remote(tmp_path, new_seed(), clients=8) as campaign:
         campaign.hostile(SHARE)
         campaign.load.start()
@@ -68,7 +68,7 @@ def test_links_that_drop_and_reset(tmp_path: Path) -> None:
 
 
 def bear_links(campaign: Remote) -> None:
-    seconds = rounds(1, 20)
+    seconds = 20.0 if is_full() else 0.5
     campaign.load.start()
     for _ in range(rounds(1, 4)):
         for treatment, share in TREATMENTS:

@@ -6,6 +6,7 @@ Where a kill would have to come at the right moment, the order of the system cal
 from __future__ import annotations
 
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -29,17 +30,26 @@ def test_the_honest_relay_keeps_the_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("saboteur", "rules"),
-    [("no_sync", "ABE"), ("early_reply", "A"), ("early_outcome", "C"), ("early_forget", "D")],
+    ("saboteur", "steps", "rules"),
+    [
+        ("no_sync", ("small", "large"), "ABE"),
+        ("early_reply", ("small", "large"), "A"),
+        ("early_outcome", ("small", "large"), "C"),
+        ("early_forget", ("small", "bounce"), "D"),
+    ],
 )
-def test_a_saboteur_is_convicted_by_the_order(tmp_path: Path, saboteur: str, rules: str) -> None:
-    order, _ = story_in_order(tmp_path, f"faults.sabotage_{saboteur}")
+def test_a_saboteur_is_convicted_by_the_order(
+    tmp_path: Path, saboteur: str, steps: Sequence[str], rules: str
+) -> None:
+    order, _ = story_in_order(tmp_path, f"faults.sabotage_{saboteur}", steps=steps)
     assert set(rules) == {violation[0] for violation in order.violations()}
 
 
 def test_eatmydata_is_convicted_by_the_order(tmp_path: Path) -> None:
     """Syncs that return at once and do nothing never reach the kernel."""
-    order, _ = story_in_order(tmp_path, prefix=[require_tool("eatmydata", "eatmydata")])
+    order, _ = story_in_order(
+        tmp_path, prefix=[require_tool("eatmydata", "eatmydata")], steps=("small", "large")
+    )
     assert {violation[0] for violation in order.violations()} == {"A", "B", "E"}
 
 

@@ -12,7 +12,7 @@ from faults.campaign import Campaign
 from faults.checker import Findings
 from faults.commits import Base, commits
 from faults.order import Order
-from faults.story import DROPPED, PATIENT, Story
+from faults.story import DROPPED, PATIENT, STEPS, Story
 from faults.strace import READING, WRITING, parse, strace
 
 
@@ -44,9 +44,12 @@ def telling(directory: Path, module: str = "faults.single_thread") -> Campaign:
 
 
 def story_in_order(
-    directory: Path, module: str = "faults.single_thread", prefix: Sequence[str] = ()
+    directory: Path,
+    module: str = "faults.single_thread",
+    prefix: Sequence[str] = (),
+    steps: Sequence[str] = STEPS,
 ) -> tuple[Order, Findings]:
-    """Tells the story to a relay under strace. prefix: what to run the relay under."""
+    """Tells the story, or some of it, to a relay under strace. prefix: what to run the relay under."""
     log = directory / "trace"
     with telling(directory, module) as campaign:
         if prefix:
@@ -54,7 +57,7 @@ def story_in_order(
             campaign.relay.start(prefix)
         base = Base.of(campaign.relay.spool)
         with attached(campaign.relay, strace(log, (*WRITING, *READING), "-f"), campaign.relay.pid):
-            Story(campaign).tell()
+            Story(campaign).tell(steps)
         findings = campaign.finish(empty=False)
     with log.open() as lines:
         calls = parse(lines)
