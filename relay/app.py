@@ -47,6 +47,7 @@ from relay.front.users_watch import UsersWatch
 from relay.observe.events import Events
 from relay.observe.lag import LoopLag
 from relay.observe.metrics import route_names
+from relay.observe.text import plural
 from relay.routing.explain import describe
 from relay.routing.resolve import Resolver
 from relay.routing.table import RouteTable
@@ -272,7 +273,8 @@ class App:
         self.certificate.stop()
         if self._listeners:
             cut = await stop_listeners(self._listeners, self._admission, patience / 2)
-            self.events.stopping(f"no longer accepting; {cut} sessions cut" if cut else "no longer accepting")
+            told = f"; {plural(cut, 'session')} cut" if cut else ""
+            self.events.stopping(f"no longer accepting{told}")
         self._users.stop()
         self._authenticator.close()
         if hasattr(self, "scheduler") and not self.health.failed:

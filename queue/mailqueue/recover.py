@@ -254,7 +254,8 @@ class Opening:
             self._report(SpoolUnusable(f"{log} is damaged and could not be kept: {error.strerror}"))
             return
         if messages is not None:
-            text = f"{log} is damaged: {messages} messages are in it alone, others may be sent again"
+            alone = "1 message is" if messages == 1 else f"{messages} messages are"
+            text = f"{log} is damaged: {alone} in it alone, others may be sent again"
             self._report(MovedAside(f"{text}; it is kept in {target}"))
 
 

@@ -126,7 +126,8 @@ class Parts:
         if error is not None:
             self.observer.spool_error("cleanup", error)
         if swept.foreign:
-            text = f"{swept.foreign} files in {self.store.directory} are not this queue's and were left alone"
+            files = "1 file" if swept.foreign == 1 else f"{swept.foreign} files"
+            text = f"{files} in {self.store.directory} left alone: not this queue's"
             self.observer.spool_error("cleanup", QueueError(text))
         if swept.removed:
             self.observer.recovered(0, 0, swept.removed)

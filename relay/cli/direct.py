@@ -16,8 +16,8 @@ from mailqueue.errors import QueueError, SpoolLocked
 from mailqueue.salvage import Salvaged
 from relay.admin.commands import Commands, Page
 from relay.admin.request import Refused
-from relay.cli.denied import denied
-from relay.cli.exits import IO, NO_INPUT, UNAVAILABLE, Trouble
+from relay.cli.denied import denied, user_name
+from relay.cli.exits import IO, NO_INPUT, NO_PERMISSION, UNAVAILABLE, Trouble
 
 
 class Awaitable:
@@ -73,8 +73,6 @@ class Direct:
     def open(cls, spool: Path) -> Direct:
         """Trouble when there is no spool, it is not ours, or somebody holds its lock."""
         become_owner(spool)
-        if not (spool / "format").exists():
-            raise absent(spool)
         try:
             return cls(OfflineQueue(spool))
         except SpoolLocked:
@@ -83,6 +81,10 @@ class Direct:
             raise Trouble(text, UNAVAILABLE) from None
         except QueueError as error:
             raise Trouble(str(error), IO) from None
+        except PermissionError:
+            who = user_name(os.geteuid())
+            text = f"{spool}: {who}, whose it is, cannot come to it: open the directories above it to them"
+            raise Trouble(text, NO_PERMISSION) from None
 
     def ask(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """As Daemon.ask."""
@@ -121,6 +123,7 @@ def become_owner(spool: Path) -> None:
     """Takes on the user and group that own the spool; only root can, others must be the owner."""
     try:
         owner = spool.stat()
+        (spool / "format").stat()
     except FileNotFoundError:
         raise absent(spool) from None
     except PermissionError:

@@ -14,8 +14,7 @@ from relay.cli.exits import DATA, OK, UNAVAILABLE, Trouble
 from relay.cli.source import configuration
 from relay.cli.story import beside, lane_standing
 from relay.cli.terminal import columns, fitted
-from relay.cli.words import plural
-from relay.observe.text import printable
+from relay.observe.text import plural, printable
 
 if TYPE_CHECKING:
     from relay.config.model import Config

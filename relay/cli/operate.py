@@ -16,7 +16,8 @@ from relay.cli.exits import OK
 from relay.cli.source import Source, open_source, spool_of
 from relay.cli.story import fault_line, remedies, story
 from relay.cli.terminal import columns, fitted
-from relay.cli.words import octets, plural, short
+from relay.cli.words import octets, short
+from relay.observe.text import plural
 
 DONE = {"retry": "will be tried now", "hold": "on hold", "release": "released", "drop": "removed"}
 

@@ -11,7 +11,8 @@ from typing import Any
 from mailqueue.salvage import moved_aside
 from relay.cli.exits import NO_INPUT, OK, USAGE, Trouble
 from relay.cli.source import Source, open_source, spool_of
-from relay.cli.words import cut, plural
+from relay.cli.words import cut
+from relay.observe.text import plural
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any
 
-from relay.cli.words import exact, moment, octets, peer, plural
-from relay.observe.text import printable
+from relay.cli.words import exact, moment, octets, peer
+from relay.observe.text import plural, printable
 
 REASONS = {  # {}: the next hop
     "connect": "{} cannot be reached",

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from relay.cli.exits import CONFIG, DATA, IO, NO_INPUT, NO_PERMISSION, OK, USAGE, Trouble
-from relay.observe.text import printable
+from relay.observe.text import plural, printable
 from relay.users.editing import Edit, Owner, change, name_of, with_line, without
 from relay.users.listing import User, check_name, compile_senders
 from relay.users.password import SALT_OCTETS, make_hash, prepared
@@ -144,7 +144,8 @@ def _check(args: argparse.Namespace, path: Path, _: Path | None) -> int:
     reading = _read(path)
     if args.name is None:
         _remark(reading)
-        print(f"{path}: {len(reading.listing.users)} may log in, {len(reading.listing.problems)} wrong lines")
+        wrong = plural(len(reading.listing.problems), "wrong line")
+        print(f"{path}: {len(reading.listing.users)} may log in, {wrong}")
         return DATA if reading.listing.problems else OK
     user = reading.listing.users.get(_name(args.name))
     if user is None:

@@ -57,8 +57,3 @@ def peer(host: str) -> str:
     if not bracket or not rest.startswith(f"{name}]"):
         return host
     return f"[{name}]{rest[len(name) + 1 :]}" if ":" in name else f"{name}{rest[len(name) + 1 :]}"
-
-
-def plural(count: int, noun: str) -> str:
-    """ "1 message", "3 messages"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

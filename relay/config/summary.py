@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relay.config.model import Config, Lane, Listener, Rewrite, Route
 from relay.config.units import format_duration, format_size
+from relay.observe.text import plural
 
 OVER = {"encrypted": "over unverified TLS", "clear": "without TLS"}
 
@@ -24,7 +25,7 @@ def summary(config: Config) -> list[str]:
         *(("route", _route(route)) for route in config.routes),
         *_by_mx(config),
         ("spool", f"{config.spool} (keeps {format_size(limits.spool_reserve)} of the disk free)"),
-        ("message", f"at most {format_size(limits.message_size)}, {limits.recipients} recipients"),
+        ("message", f"at most {format_size(limits.message_size)}, {plural(limits.recipients, 'recipient')}"),
         (
             "retry",
             f"after {waits}, then {retry.factor:g} times longer each, at most {format_duration(retry.cap)}",
@@ -95,5 +96,5 @@ def _lane(lane: Lane) -> str:
     rate = f", at most {lane.rate}" if lane.rate else ""
     usual = Lane.model_fields["messages_per_connection"].default
     most = lane.messages_per_connection
-    each = f" of {most} messages each" if most != usual else ""
-    return f"tls {lane.tls}, {lane.concurrency} connections{each}{rate}"
+    each = f" of {plural(most, 'message')} each" if most != usual else ""
+    return f"tls {lane.tls}, {plural(lane.concurrency, 'connection')}{each}{rate}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from relay.demo.cast import BOUNCE, CAST, SENDER, Letter
 from relay.demo.sinks import Mail, Sink
 from relay.demo.tale import Fate
+from relay.observe.text import plural
 
 
 def complaints(fates: Iterable[Fate], sinks: Mapping[str, Sink]) -> list[str]:
@@ -33,7 +34,7 @@ def delivered(letter: Letter, inbox: list[Mail]) -> Iterator[str]:
     """Once, to the right one, byte for byte below our Received header; or never, if so it shall be."""
     wanted = 1 if letter.fate == "delivered" else 0
     if len(inbox) != wanted:
-        yield f"{letter.recipient}: its next hop got {len(inbox)} messages instead of {wanted}"
+        yield f"{letter.recipient}: its next hop got {plural(len(inbox), 'message')} instead of {wanted}"
     for mail in inbox:
         trace, _, rest = mail.content.partition(b"From: ")
         if not trace.startswith(b"Received: ") or b"From: " + rest != letter.content:

@@ -7,6 +7,7 @@ from relay.envelope import Envelope
 from relay.observe import labels
 from relay.observe.log import ERROR, INFO, WARNING
 from relay.observe.recorder import Recorder, address
+from relay.observe.text import plural
 from relay.reply import Reply
 
 NAME_SHOWN = 255  # characters of a login that failed
@@ -190,13 +191,15 @@ class QueueEvents(Recorder):
         self.metrics.crash_held.inc(by=held)
         self.metrics.orphans.inc(by=orphans)
         facts = {"possibly_delivered": possibly_delivered, "held": held, "orphans": orphans}
-        text = f"recovered: {orphans} orphan files removed" if orphans else "recovered: nothing was in flight"
+        swept = f"{plural(orphans, 'orphan file')} removed"
+        text = f"recovered: {swept}" if orphans else "recovered: nothing was in flight"
         if not possibly_delivered and not held:
             self.log.write(INFO, "queue", "recovered", text, **facts)
             return
+        were = "was" if possibly_delivered == 1 else "were"
         text = (
-            f"warning: unclean stop: {possibly_delivered} messages were in flight, may be delivered twice; "
-            f"{held} of them held after too many crashes, {orphans} orphan files removed"
+            f"warning: unclean stop: {plural(possibly_delivered, 'message')} {were} in flight, may be "
+            f"delivered twice; {held} of them held after too many crashes, {swept}"
         )
         self.log.write(WARNING, "queue", "recovered", text, **facts)
 
@@ -208,5 +211,5 @@ class QueueEvents(Recorder):
     def operator(self, action: str, entries: int, filter_text: str) -> None:
         """action: hold, release, retry, drop."""
         self.metrics.operator.inc((action,), entries)
-        text = f"operator: {action} {filter_text or 'all'}: {entries} messages"
+        text = f"operator: {action} {filter_text or 'all'}: {plural(entries, 'message')}"
         self.log.write(WARNING, "queue", "operator", text, action=action, entries=entries, filter=filter_text)

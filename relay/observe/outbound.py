@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from relay.observe import labels
 from relay.observe.log import INFO, WARNING
 from relay.observe.recorder import Recorder, address
+from relay.observe.text import plural
 from relay.outcome import Deferred, Delivered, Failed, Outcome
 
 STATUS: dict[type[Delivered] | type[Deferred] | type[Failed], tuple[str, str, str]] = {
@@ -96,7 +97,7 @@ class AttemptEvents(Recorder):
     def expired(self, name: str, route: str, recipients: int) -> None:
         """Recipients older than give_up, failed with their last reply."""
         self.metrics.deliveries.inc((route, "expired"), recipients)
-        text = f"{name}: expired: {recipients} recipients given up"
+        text = f"{name}: expired: {plural(recipients, 'recipient')} given up"
         self.log.write(INFO, "qmgr", "expired", text, queue_id=name, route=route, recipients=recipients)
 
     def stage(self, stage: str, seconds: float) -> None:

@@ -8,3 +8,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 message", "3 messages"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -36,7 +36,7 @@ from mailqueue.entry import State
 from relay.observe.spool import STATE_NAMES
 
 IMPATIENT = {"schedule": ["1s"], "factor": 1, "cap": "1s", "jitter": 0, "after_crash": "1s"}
-_IN_FLIGHT = re.compile(r"unclean stop: (\d+) messages were in flight")
+_IN_FLIGHT = re.compile(r"unclean stop: (\d+) messages? (?:was|were) in flight")
 NUDGE = 0.5  # s between two nudges while the queue drains
 HELD = STATE_NAMES[State.HELD]
 

@@ -26,7 +26,7 @@ from mailqueue.salvage import moved_aside
 ROUNDS, FULL_ROUNDS = 2, 100
 LETTERS = 25  # in the queue at each damage
 PATIENCE = 60.0  # s for one round
-_POSSIBLY = re.compile(r"unclean stop: (\d+) messages were in flight")
+_POSSIBLY = re.compile(r"unclean stop: (\d+) messages? (?:was|were) in flight")
 
 
 @pytest.mark.timeout(14_400)

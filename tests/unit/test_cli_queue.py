@@ -297,3 +297,7 @@ def test_root_leaves_no_files_of_its_own(spool: Path) -> None:
     refused = subprocess.run(stranger, capture_output=True, text=True, timeout=30, check=False, env=env)
     assert refused.returncode == 77, refused.stderr
     assert "belongs to user nobody: run this as that user or as root" in refused.stderr
+    spool.parent.chmod(0o700)
+    shut = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
+    assert (shut.returncode, shut.stderr.count("\n")) == (77, 1)
+    assert f"{spool}: user nobody, whose it is, cannot come to it" in shut.stderr

@@ -166,7 +166,7 @@ def test_check_the_file(shell: Shell) -> None:
     shell.file.chmod(0o644)
     assert shell("check") == 65
     assert f"{shell.file}:3: " in shell.err and "chmod o-rwx" in shell.err
-    assert "1 may log in, 1 wrong lines" in shell.out
+    assert "1 may log in, 1 wrong line\n" in shell.out
 
 
 def test_check_a_password(shell: Shell) -> None:

@@ -11,7 +11,8 @@ from fakes.operator_queue import EPOCH
 from relay.cli import table
 from relay.cli.explain import told
 from relay.cli.story import beside, fault_line, lane_standing, lane_trouble, remedies, story
-from relay.cli.words import cut, exact, moment, octets, peer, plural, short
+from relay.cli.words import cut, exact, moment, octets, peer, short
+from relay.observe.text import plural
 
 
 @pytest.fixture(autouse=True)

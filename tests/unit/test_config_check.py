@@ -118,7 +118,7 @@ rewrite:
   - {{from: "@old.example", to: "@example.com"}}
 routes:
   - {{name: a, to: [a.example], via: a.example, username: relay, password: {CANARY}, rate: 30/min}}
-  - {{name: b, to: [b.example], via: mx, connections: 7}}
+  - {{name: b, to: [b.example], via: mx, concurrency: 1, connections: 7, messages_per_connection: 1}}
   - name: c
     via: c.example
     tls: require
@@ -150,7 +150,7 @@ def test_the_summary_says_what_was_made_of_everything(
             "a: a.example -> a.example (tls verify, 20 connections, at most 30/min, "
             "logs in as relay by password)",
         ),
-        ("route", "b: b.example -> MX hosts (tls opportunistic, 20 connections, 7 in all)"),
+        ("route", "b: b.example -> MX hosts (tls opportunistic, 1 connection of 1 message each, 7 in all)"),
         (
             "route",
             "c: any domain -> c.example (tls require, 20 connections, "

@@ -135,11 +135,16 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.recovered(3, 1, 2), "relay_possible_duplicates_total", 3,
      "queue: warning: unclean stop: 3 messages were in flight, may be delivered twice; 1 of them held after "
      "too many crashes, 2 orphan files removed"),
+    (lambda e: e.recovered(1, 0, 1), "relay_possible_duplicates_total", 1,
+     "queue: warning: unclean stop: 1 message was in flight, may be delivered twice; 0 of them held after "
+     "too many crashes, 1 orphan file removed"),
     (lambda e: e.recovered(0, 0, 2), "relay_orphan_files_total", 2,
      "queue: recovered: 2 orphan files removed"),
     (lambda e: e.removed("q"), "relay_messages_removed_total", 1, "qmgr: q: removed"),
     (lambda e: e.operator("drop", 7, "sender=@x"), 'relay_operator_actions_total{action="drop"}', 7,
      "queue: operator: drop sender=@x: 7 messages"),
+    (lambda e: e.operator("hold", 1, ""), 'relay_operator_actions_total{action="hold"}', 1,
+     "queue: operator: hold all: 1 message"),
     (lambda e: e.attempted("q", "billing", "a@b", [("bob@example.org", SENT)], 1.5, STAGES),
      'relay_deliveries_total{result="delivered",route="billing"}', 1,
      "smtp: q: to=<bob@example.org>, relay=mx1.example.org[192.0.2.1]:25, delay=1.50, "
@@ -166,6 +171,8 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
      'relay_delivery_attempts_total{route="mx"}', 1, ""),
     (lambda e: e.expired("q", "mx", 2), 'relay_deliveries_total{result="expired",route="mx"}', 2,
      "qmgr: q: expired: 2 recipients given up"),
+    (lambda e: e.expired("q", "mx", 1), 'relay_deliveries_total{result="expired",route="mx"}', 1,
+     "qmgr: q: expired: 1 recipient given up"),
     (lambda e: e.stage("final", 0.02),
      'relay_delivery_stage_seconds_bucket{le="0.025",stage="final"}', 1, ""),
     (lambda e: e.connection_opened("mx"), 'relay_outbound_connections{route="mx"}', 1, ""),
