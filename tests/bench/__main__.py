@@ -6,8 +6,8 @@
     make bench ARGS="--show figures.json --brief"           # the table of a record
     make bench ARGS="--quick"                               # whether it works, not how fast it is
 
-Prints a table in Markdown. Postfix (it changes its users) and strace need root. README.md beside this file
-says what each figure is.
+Prints a table in Markdown. Postfix needs root (it changes its users), and so does strace on some machines.
+README.md beside this file says what each figure is.
 """
 
 from __future__ import annotations

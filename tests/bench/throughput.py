@@ -16,7 +16,10 @@ def throughput(kind: Kind, effort: Effort, load: Load, *, tls: bool = False) -> 
     """One run of one server."""
     with bed(kind, effort, tls=tls) as made:
         raw = measured(made, made.warm(load))
-        return raw | {"tls": made.tunnel.version()} if made.tunnel else raw
+        if not made.tunnel:
+            return raw
+        made.server.stop()  # ends its kept connections
+        return raw | {"tls": made.tunnel.version()}
 
 
 def measured(made: Bed, load: Load) -> Raw:
