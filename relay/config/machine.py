@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from relay.config.mounts import Mount, holder, parse
 from relay.config.problem import ConfigErrors, Problem, dotted
 from relay.config.problem import Path as KeyPath
 from relay.config.surroundings import FileFacts, Kind, Surroundings, named_files
+from relay.exposure import in_container, open_to_all
 from relay.front import certificate
 
-CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")  # Docker, Podman
-CONTAINER_VARIABLES = ("container", "KUBERNETES_SERVICE_HOST")
 DEFAULT_ROUTE = ("00000000", 0x2)  # destination; the flag that says it goes by a gateway
 
 
@@ -47,11 +45,6 @@ def look(config: Config, file: Path | None, environ: Mapping[str, str]) -> Surro
 def warnings(config: Config, file: Path | None, environ: Mapping[str, str]) -> list[str]:
     """What is odd about the configuration here and now, one line each."""
     return surroundings.warnings(config, look(config, file, environ), time.time())
-
-
-def in_container(environ: Mapping[str, str], exists: Callable[[str], bool]) -> bool:
-    """Docker, Podman, Kubernetes and what else names itself in the environment."""
-    return any(map(environ.get, CONTAINER_VARIABLES)) or any(map(exists, CONTAINER_FILES))
 
 
 def default_gateway(table: str) -> str:
@@ -113,17 +106,6 @@ def _are_certificates(content: bytes) -> bool:
     except (ssl.SSLError, ValueError):
         return False
     return True
-
-
-def open_to_all(path: Path) -> bool:
-    """May every user read it, and come to it?"""
-    real = Path(os.path.realpath(path))
-    try:
-        return bool(real.stat().st_mode & stat.S_IROTH) and all(
-            folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
-        )
-    except OSError:
-        return False
 
 
 def written(file: Path) -> list[Problem]:

@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 
+from relay import exposure
 from relay.config import access, cautions
 from relay.config.model import Config
 from relay.config.mounts import Mount
@@ -147,7 +148,7 @@ def _files(config: Config, here: Surroundings) -> Iterator[str]:
         if facts.trouble and key != "tls.key":  # of the pair _certificate says more
             yield f"{key}: {path}: {facts.trouble}"
         if facts.open and kind != "certificates" and not here.container:  # mounted secrets are: 0444
-            yield f"{key}: everybody on this machine can read {path}; take that right away (chmod o= FILE)"
+            yield f"{key}: {exposure.warning(path)}"
 
 
 def _certificate(here: Surroundings, now: float) -> Iterator[str]:

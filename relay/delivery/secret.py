@@ -11,6 +11,8 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from relay import exposure
+
 MOST = 65_536  # octets of a secret
 
 Stamp = tuple[int, int, int]  # mtime in ns, size, inode
@@ -21,7 +23,7 @@ class NoSecret(Exception):
 
 
 class Secrets:
-    """One for all routes. exposed: told once of each file that everybody may read."""
+    """One for all routes. exposed: told once of each file that everybody can read (exposure.py)."""
 
     def __init__(self, exposed: Callable[[str], None]) -> None:
         self._exposed = exposed
@@ -35,12 +37,12 @@ class Secrets:
             return kept[1]
         self._kept.pop(path, None)
         try:
-            found, mode, octets = _first(path)
+            found, octets = _first(path)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a path"
             raise NoSecret(f"{path}: {reason.lower()}") from None
         secret = _text(path, octets)
-        if mode & stat.S_IROTH and path not in self._told:
+        if path not in self._told and exposure.exposed(path):
             self._told.add(path)
             self._exposed(str(path))
         self._kept[path] = found, secret
@@ -64,14 +66,14 @@ def _stamp(found: os.stat_result) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _first(path: Path) -> tuple[Stamp, int, bytes]:
-    """Stamp and mode of what was read, and its first line. A pipe is not waited for."""
+def _first(path: Path) -> tuple[Stamp, bytes]:
+    """The stamp of what was read, and its first line. A pipe is not waited for."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise NoSecret(f"{path}: not a file")
-        return _stamp(found), found.st_mode, file.read(MOST + 1).partition(b"\n")[0].removesuffix(b"\r")
+        return _stamp(found), file.read(MOST + 1).partition(b"\n")[0].removesuffix(b"\r")
 
 
 def _text(path: Path, octets: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relay import exposure
 from relay.observe import labels
 from relay.observe.log import ERROR, INFO, WARNING
 from relay.observe.recorder import Recorder
@@ -46,8 +47,7 @@ class ProcessEvents(Recorder):
 
     def secret_exposed(self, path: str) -> None:
         """A file with a secret can be read by every user of this machine."""
-        text = f"warning: {path} holds a secret and everybody may read it; chmod o-r it"
-        self.log.write(WARNING, "smtp", "secret_exposed", text, path=path)
+        self.log.write(WARNING, "smtp", "secret_exposed", f"warning: {exposure.warning(path)}", path=path)
 
     def info(self, text: str) -> None:
         """Something worth a line."""

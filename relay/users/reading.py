@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay import exposure
 from relay.observe.text import printable
 from relay.users.listing import Listing, parse_listing
 
@@ -47,8 +47,8 @@ def read_users(path: Path) -> Reading:
         raise ValueError(f"line {number} is not UTF-8; make it with relay user add") from None
     listing = parse_listing(text)
     remarks = [f"{path}:{number}: {printable(text)}" for number, text in listing.problems]
-    if status.st_mode & stat.S_IROTH:
-        remarks.append(f"{path}: everybody on this machine can read it; chmod o-rwx {path}")
+    if exposure.exposed(path):
+        remarks.append(exposure.warning(path))
     return Reading(_mark(status), listing, tuple(remarks))
 
 

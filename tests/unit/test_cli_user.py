@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes.exposure import open_machine
 
 from relay.cli import user as command
 from relay.cli.main import main
@@ -158,14 +159,17 @@ def test_list(shell: Shell) -> None:
     ]
 
 
-def test_check_the_file(shell: Shell) -> None:
+def test_check_the_file(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """65 with the line of each flaw; a file for everybody is warned of."""
+    open_machine(monkeypatch)
     shell("add", "anna", line=b"password1\n")
     assert shell("check") == 0
     shell.file.write_text(shell.file.read_text() + "\nbert\n")
     shell.file.chmod(0o644)
     assert shell("check") == 65
-    assert f"{shell.file}:3: " in shell.err and "chmod o-rwx" in shell.err
+    assert (
+        f"{shell.file}:3: " in shell.err and f"everybody on this machine can read {shell.file}" in shell.err
+    )
     assert "1 may log in, 1 wrong line\n" in shell.out
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,32 +11,6 @@ from fakes.certificates import Authority
 from relay.config import machine
 from relay.config.model import Config, Mx, Route, Tls
 from relay.config.surroundings import FileFacts
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A directory that everybody can enter, unlike pytest's own."""
-    path = Path(tempfile.mkdtemp(prefix="relay-test-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.mark.parametrize(
-    ("environ", "files", "found"),
-    [
-        ({}, (), False),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, (), True),
-        ({"container": "podman"}, (), True),
-        ({"container": ""}, (), False),
-        ({}, ("/.dockerenv",), True),
-        ({}, ("/run/.containerenv",), True),
-    ],
-)
-def test_a_container(environ: dict[str, str], files: tuple[str, ...], found: bool) -> None:
-    """By what Docker, Podman and Kubernetes leave behind."""
-    assert machine.in_container(environ, files.__contains__) is found
-
 
 ROUTES = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -64,17 +35,17 @@ def test_the_mount_of_a_path_that_is_not_there(tmp_path: Path) -> None:
     assert machine.mount_of(tmp_path / "no" / "such") == machine.mount_of(tmp_path)
 
 
-def test_files(folder: Path) -> None:
+def test_files(tmp_path: Path) -> None:
     """What is wrong with one, in words that say what to do."""
-    secret, pem = folder / "secret", Authority().write(folder)
+    secret, pem = tmp_path / "secret", Authority().write(tmp_path)
     secret.write_text("geheim\n")
     secret.chmod(0o600)
     assert machine.look_at(secret, "secret") == FileFacts()
     secret.write_text("\n")
     assert machine.look_at(secret, "secret").trouble.startswith("it is empty; write")
-    assert machine.look_at(folder / "none", "secret").trouble.startswith("there is no such file; write")
+    assert machine.look_at(tmp_path / "none", "secret").trouble.startswith("there is no such file; write")
     assert (
-        machine.look_at(folder, "secret").trouble
+        machine.look_at(tmp_path, "secret").trouble
         == "it cannot be read (is a directory); write the path of a file"
     )
     assert machine.look_at(secret, "certificates").trouble.startswith(
@@ -84,28 +55,13 @@ def test_files(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_a_file_of_somebody_else(folder: Path) -> None:
-    secret = folder / "secret"
+def test_a_file_of_somebody_else(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
     secret.write_text("geheim")
     secret.chmod(0)
     assert (
         machine.look_at(secret, "secret").trouble == "this user cannot read it; let the relay's user read it"
     )
-
-
-@pytest.mark.parametrize(
-    ("mode", "above", "found"), [(0o644, 0o755, True), (0o640, 0o755, False), (0o644, 0o750, False)]
-)
-def test_open_to_all(folder: Path, mode: int, above: int, found: bool) -> None:
-    """Readable, and every directory above can be entered; links do not change that."""
-    secret, link = folder / "secret", folder / "link"
-    secret.write_text("geheim")
-    secret.chmod(mode)
-    link.symlink_to(secret)
-    folder.chmod(above)
-    assert machine.open_to_all(link) is found
-    assert machine.look_at(link, "secret").open is found
-    assert machine.open_to_all(folder / "none") is False
 
 
 CANARY = "c4n4ry"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes.certificates import Authority, authority
+from fakes.exposure import open_machine
 
 from relay.delivery.secret import MOST, NoSecret, Secrets, stamp
 from relay.delivery.trust import NoTrust, Trust
@@ -86,8 +87,9 @@ def test_it_is_read_again_when_it_has_changed_and_only_then(tmp_path: Path) -> N
     assert secrets.read(file) == "back"
 
 
-def test_a_file_that_everybody_may_read_is_told_once(tmp_path: Path) -> None:
+def test_a_file_that_everybody_may_read_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning, no fault."""
+    open_machine(monkeypatch)
     told: list[str] = []
     file, secrets = tmp_path / "secret", Secrets(told.append)
     file.write_text("one")

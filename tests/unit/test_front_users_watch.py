@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from fakes.exposure import open_machine
 
 from relay.front import users_watch
 from relay.front.authenticator import Authenticator
@@ -166,12 +167,13 @@ async def test_a_wrong_line_is_named(world: World) -> None:
     assert "geheim" not in world.events.texts[0]
 
 
-async def test_a_file_for_everybody_is_warned_of(world: World) -> None:
+async def test_a_file_for_everybody_is_warned_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds what can be guessed at in peace."""
+    open_machine(monkeypatch)
     world.write("anna")
     world.path.chmod(0o644)
     world.watch.configure(world.path)
-    assert "chmod o-rwx" in await world.told(1)
+    assert f"everybody on this machine can read {world.path}" in await world.told(1)
     assert world.learner.learned == [["anna"]]
 
 

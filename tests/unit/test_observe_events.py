@@ -219,7 +219,7 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
      "bug: bug: in front.session: KeyError: 'x'"),
     (lambda e: e.warning("careful"), 'relay_bugs_total{where="loop"}', 0, "master: warning: careful"),
     (lambda e: e.secret_exposed("/etc/relay/p"), 'relay_bugs_total{where="loop"}', 0,
-     "smtp: warning: /etc/relay/p holds a secret and everybody may read it; chmod o-r it"),
+     "smtp: warning: everybody on this machine can read /etc/relay/p; take that right away (chmod o= FILE)"),
     (lambda e: e.info("note"), 'relay_bugs_total{where="loop"}', 0, "master: note"),
     (lambda e: e.loop_lag(0.02), 'relay_event_loop_lag_seconds_bucket{le="0.05"}', 1, ""),
 ]  # fmt: skip
