@@ -19,6 +19,7 @@ from collections.abc import Callable
 from mailqueue.errors import QueueError, SpoolLocked
 from relay.app import App, StartFailed
 from relay.cli import exits
+from relay.cli.memory import keep_freed
 from relay.cli.supervision import Supervision
 from relay.config.load import load
 from relay.config.machine import mount_of, warnings
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return exits.CONFIG
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(*GARBAGE)
+    keep_freed()
     log = Log(2, style=config.log.format, level=config.log.level, hostname=config.hostname)
     metrics = Metrics.of(config)
     metrics.watch_log(log)
