@@ -70,7 +70,7 @@ class Content:
     @property
     def is_behind(self) -> bool:
         """The disk is: no more should be written before on_drain. Two blocks are pending, or more."""
-        return self._buffered + self._flying > 2 * self._store.block
+        return self._filed and self._buffered + self._flying > 2 * self._store.block
 
     @property
     def data(self) -> bytes:

@@ -86,6 +86,7 @@ def loop_factory(environ: dict[str, str] | os._Environ[str]) -> Callable[[], asy
         with contextlib.suppress(ImportError):
             import uvloop
 
+            os.environ.setdefault("UV_USE_IO_URING", "0")  # dearer than epoll_ctl, asked for one socket each
             return uvloop.new_event_loop
     return asyncio.new_event_loop
 
