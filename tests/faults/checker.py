@@ -6,7 +6,7 @@ Its rules, by number:
 2. Delivered bytes are the sent bytes below our Received header.
 3. A letter answered 5xx, or a recipient that was refused, never appears. One with no answer or 4xx may.
 4. What is there twice was in flight at a fault, once for each repetition, and was counted by the metric; the
-   metric counts no more than was in flight.
+   metric counts all that was in flight at a fault, and no more than that.
 5. Nothing is delivered or bounced that was never sent.
 6. Quarantine is empty unless bytes at rest were changed.
 
@@ -214,6 +214,12 @@ class _Check:
         counted = sum(fault.counted for fault in faults)
         if self.repeated > counted:
             self.blame(4, "all", f"{self.repeated} repeated, the metric counted {counted}")
+        for fault in faults:
+            leased = len(fault.in_flight or ())
+            if 0 < fault.counted < leased:  # 0: the next start did not live to say, a later one does
+                self.blame(
+                    4, "all", f"{fault.kind}: in flight were {leased}, the metric counted {fault.counted}"
+                )
         if self.all_known:
             in_flight = sum(len(fault.in_flight or ()) for fault in faults)
             if counted > in_flight:

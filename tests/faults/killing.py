@@ -28,6 +28,7 @@ NAMES = (
     "", "lock", "format", "format.new", "clean", "clean.new", "suspect", "queue.db", "queue.db-wal",
     "queue.db-wal.new", "queue.db-shm", "queue.db-journal", "ballast", "content", "control",
 )  # fmt: skip
+HALF = 3 * 2**20  # octets of a letter, so that some are on the disk before the last has come
 AFTERWARDS = 0.5  # s for the last calls of a phase
 
 
@@ -74,14 +75,12 @@ def leave_everything(directory: Path) -> None:
                 campaign.next_hop.delays[f"DOT ok.0.{name}@a.example"] = 600.0
                 story.send(name, "ok", size=size)
                 story.until(name, State.ACTIVE)
-        half = letter("half", Random(1), size=4 * LARGE)
-        client = Client(campaign.relay.smtp_port)
         content = campaign.relay.spool / "content"
         files = len(list(content.iterdir()))
-        client.begin(half)
-        campaign.relay.wait_until(lambda: len(list(content.iterdir())) > files, "writing half a content")
-        campaign.relay.kill9()
-        client.close()
+        with contextlib.closing(Client(campaign.relay.smtp_port)) as client:
+            client.begin(letter("half", Random(1), size=HALF))
+            campaign.relay.wait_until(lambda: len(list(content.iterdir())) > files, "writing half a content")
+            campaign.relay.kill9()
         campaign.note(Fault("kill -9", time.time(), in_flight(campaign.relay.spool)))
 
 

@@ -93,6 +93,8 @@ def test_what_is_allowed(change: Callable[[History], object]) -> None:
         (4, "1 repeated, the metric counted 0", lambda h: (
             h.arrivals.append(ARRIVAL), h.faults.append(replace(KILL, counted=0)))),
         (4, "the metric counted 2, in flight were 1", lambda h: h.faults.append(replace(KILL, counted=2))),
+        (4, "in flight were 2, the metric counted 1", lambda h: h.faults.append(
+            replace(KILL, in_flight=("q1", "q7"), counted=1))),
         (4, "queued 2 times", lambda h: h.arrivals.append(replace(ARRIVAL, recipients=(C,), queue_id="q5"))),
         (4, "repeated 1 times", lambda h: h.notices.append(NOTICE)),
         (5, "never sent", lambda h: h.arrivals.append(Arrival("X", "q9", ("ok.0.X@a.example",), "d"))),

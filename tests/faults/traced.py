@@ -15,6 +15,8 @@ from faults.order import Order
 from faults.story import DROPPED, PATIENT, STEPS, Story
 from faults.strace import READING, WRITING, parse, strace
 
+REPLY = 0.3  # s after a dot, in which somebody who records what was not said yet is seen to do so
+
 
 def tasks(pid: int) -> list[int]:
     """The threads of a process, the first first."""
@@ -57,6 +59,7 @@ def story_in_order(
             campaign.relay.start(prefix)
         base = Base.of(campaign.relay.spool)
         with attached(campaign.relay, strace(log, (*WRITING, *READING), "-f"), campaign.relay.pid):
+            campaign.next_hop.delays["DOT ok.0.small@a.example"] = REPLY
             Story(campaign).tell(steps)
         findings = campaign.finish(empty=False)
     with log.open() as lines:
