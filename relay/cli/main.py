@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from relay import __version__
 from relay.cli import exits
@@ -70,7 +70,10 @@ def find_config(given: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def parser() -> Parser:
     """All commands. -c may stand before or after the command."""
-    top = Parser(prog="relay", description="A store-and-forward mail relay.")
+    top = Parser(
+        prog="relay", description="A store-and-forward mail relay.",
+        epilog="relay COMMAND --help says more about each.",
+    )  # fmt: skip
     top.add_argument("--version", action="version", version=f"relay {__version__}")
     top.add_argument("-c", "--config", type=Path, metavar="FILE", default=None, help=argparse.SUPPRESS)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
@@ -80,29 +83,41 @@ def parser() -> Parser:
         help="the configuration; default: $RELAY_CONFIG, /etc/relay/relay.yaml, relay.yaml",
     )  # fmt: skip
 
-    run = commands.add_parser("run", parents=[config], help="relay mail, in the foreground")
+    run = _said(commands, "run", "relay mail, in the foreground, until SIGTERM or Ctrl-C", config)
     run.set_defaults(module="relay.cli.run")
-    check = commands.add_parser("check", parents=[config], help="check the configuration")
+    check = _said(commands, "check", "check the configuration, and say what was made of it", config)
     check.add_argument("--json", action="store_true", help="one JSON object")
     check.set_defaults(module="relay.cli.check")
-    health = commands.add_parser("health", parents=[config], help="is the relay here ready for mail?")
+    health = _said(commands, "health", "is the relay here ready for mail? 0: yes; 1: no, and why", config)
     health.set_defaults(module="relay.cli.health")
-    _explain(commands.add_parser("explain", parents=[config], help="where mail to an address would go"))
-    demo = commands.add_parser("demo", help="a relay with servers of its own, and what becomes of the mail")
+    _explain(_said(commands, "explain", "where mail to an address would go, and what is in its way", config))
+    demo = _said(commands, "demo", "a relay with servers of its own, and what becomes of the mail")
     demo.add_argument("--stay", action="store_true", help="keep running, to try by hand")
     demo.set_defaults(module="relay.demo.story")
-    _queue(commands.add_parser("queue", help="look at the queue and change it"), config)
-    _user(commands.add_parser("user", help="who may log in"), config)
+    _queue(_said(commands, "queue", "look at the queue and change it"), config)
+    _user(_said(commands, "user", "who may log in"), config)
     return top
 
 
+def _said(
+    commands: argparse._SubParsersAction[Any], name: str, text: str, *parents: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """A command; text: what it does, for the list of commands and for its own help."""
+    end = "" if text.endswith("?") else "."
+    description = f"{text[0].upper()}{text[1:]}{end}"
+    made: Parser = commands.add_parser(name, parents=parents, help=text, description=description)
+    return made
+
+
 def _spool(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--spool", type=Path, metavar="DIR", help="the spool's directory")
+    text = "the spool's directory, instead of the one that the configuration names"
+    command.add_argument("--spool", type=Path, metavar="DIR", help=text)
 
 
 def _explain(explain: argparse.ArgumentParser) -> None:
-    explain.add_argument("address", metavar="ADDRESS")
-    explain.add_argument("--from", dest="sender", default="", metavar="SENDER", help="the envelope sender")
+    explain.add_argument("address", metavar="ADDRESS", help="a recipient")
+    text = "the envelope sender; default: <>"
+    explain.add_argument("--from", dest="sender", default="", metavar="SENDER", help=text)
     explain.add_argument("--json", action="store_true", help="one JSON object")
     _spool(explain)
     explain.set_defaults(module="relay.cli.explain")
@@ -111,16 +126,16 @@ def _explain(explain: argparse.ArgumentParser) -> None:
 def _queue(queue: argparse.ArgumentParser, config: argparse.ArgumentParser) -> None:
     actions = queue.add_subparsers(metavar="ACTION", required=True)
     for action, text in (
-        ("list", "what waits"),
+        ("list", "what waits, and what was said to it last or is in its way"),
         ("show", "everything about a message: why it waits, what was said, the next try"),
-        ("lanes", "the next hops, with counts and trouble"),
-        ("status", "counts by state"),
-        ("retry", "try now"),
-        ("hold", "keep, do not try"),
-        ("release", "the end of hold"),
-        ("drop", "remove for ever, without a bounce"),
+        ("lanes", "the next hops: how much waits for each, and what is in its way"),
+        ("status", "counts by state, and the routes that are at fault"),
+        ("retry", "try messages now"),
+        ("hold", "keep messages and do not try them"),
+        ("release", "let messages go that are on hold"),
+        ("drop", "remove messages for ever, without a bounce"),
     ):
-        command = actions.add_parser(action, parents=[config], help=text)
+        command = _said(actions, action, text, config)
         _spool(command)
         if action in ("list", "retry", "hold", "release", "drop"):
             _filters(command)
@@ -130,12 +145,12 @@ def _queue(queue: argparse.ArgumentParser, config: argparse.ArgumentParser) -> N
         if action == "drop":
             command.add_argument("--yes", action="store_true", help="do not ask")
         if action == "show":
-            command.add_argument("ids", nargs="+", metavar="ID")
+            command.add_argument("ids", nargs="+", metavar="ID", help="queue ids, as queue list shows them")
             command.add_argument("--content", action="store_true", help="the message itself, nothing else")
         command.add_argument("--json", action="store_true", help="one JSON object per line")
         command.set_defaults(module="relay.cli.operate", action=action)
     text = "bring back what a damaged database that was moved aside still proves"
-    _salvage(actions.add_parser("salvage", parents=[config], help=text))
+    _salvage(_said(actions, "salvage", text, config))
 
 
 def _salvage(salvage: argparse.ArgumentParser) -> None:
@@ -150,12 +165,12 @@ def _salvage(salvage: argparse.ArgumentParser) -> None:
 def _user(user: argparse.ArgumentParser, config: argparse.ArgumentParser) -> None:
     actions = user.add_subparsers(metavar="ACTION", required=True)
     for action, text in (
-        ("add", "a user, with a password from the terminal or from standard input"),
-        ("remove", "a user"),
+        ("add", "add a user, with a password from the terminal or from standard input"),
+        ("remove", "remove a user"),
         ("list", "who may log in, and as whom they may send"),
-        ("check", "the file, or a user's password"),
+        ("check", "check the file, or the password of a user"),
     ):
-        command = actions.add_parser(action, parents=[config], help=text)
+        command = _said(actions, action, text, config)
         command.add_argument("--file", type=Path, metavar="PATH", help="instead of users_file")
         if action == "add":
             command.add_argument(
@@ -166,21 +181,22 @@ def _user(user: argparse.ArgumentParser, config: argparse.ArgumentParser) -> Non
         if action == "list":
             command.add_argument("--json", action="store_true", help="one JSON object per line")
         else:
-            command.add_argument("name", metavar="NAME", nargs="?" if action == "check" else None)
+            nargs, text = ("?", "default: the whole file") if action == "check" else (None, "the user")
+            command.add_argument("name", metavar="NAME", nargs=nargs, help=text)
         command.set_defaults(module="relay.cli.user", action=action)
 
 
 def _filters(command: argparse.ArgumentParser) -> None:
-    command.add_argument("ids", nargs="*", metavar="ID", help="queue ids")
+    command.add_argument("ids", nargs="*", metavar="ID", help="queue ids, as queue list shows them")
     command.add_argument("--from", dest="sender", metavar="ADDRESS", help="sender: a@b, @b, or <>")
     command.add_argument("--to", dest="recipient", metavar="ADDRESS", help="recipient: a@b or @b")
-    command.add_argument("--lane", help="mx:DOMAIN or route:NAME")
+    command.add_argument("--lane", help="mx:DOMAIN or route:NAME, as queue lanes shows it")
     command.add_argument(
-        "--state", dest="states", action="append", default=[], help="may be repeated",
+        "--state", dest="states", action="append", default=[], help="these alone; may be repeated",
         choices=("incoming", "active", "deferred", "hold", "quarantine"),
     )  # fmt: skip
     command.add_argument("--older-than", type=_duration, metavar="AGE", help="such as 30m, 2h, 1d")
-    command.add_argument("--younger-than", type=_duration, metavar="AGE")
+    command.add_argument("--younger-than", type=_duration, metavar="AGE", help="the same")
 
 
 def _duration(text: str) -> float:

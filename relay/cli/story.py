@@ -59,7 +59,7 @@ def _standing(entry: dict[str, Any], now: float) -> str:
     tried = f"tried {plural(entry['attempts'], 'time')}" if entry["attempts"] else "not tried yet"
     words = {
         "incoming": "waiting for the first attempt",
-        "active": f"being delivered now, {tried} before",
+        "active": f"being delivered now, {tried + ' before' if entry['attempts'] else 'for the first time'}",
         "deferred": f"deferred, {tried}",
         "hold": f"held, {tried}",
         "quarantine": "in quarantine: it cannot be read without error and is never sent",

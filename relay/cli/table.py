@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from relay.cli.story import beside, lane_standing
@@ -79,7 +80,7 @@ def following(when: float | None, now: float, probe: float, rated: bool = False)
         return "-"
     when = max(when, probe)
     if when > now:
-        return f"in {short(when - now)}"
+        return f"in {short(ceil(when - now))}"
     return "rate" if rated else "now"
 
 
@@ -99,7 +100,7 @@ def lane_lines(item: dict[str, Any], now: float, width: int) -> Iterator[str]:
     columns of the terminal, each text on lines of its own; 0: all of it on one line."""
     states = item["states"]
     waiting = sum(states[name]["messages"] for name in ("incoming", "active", "deferred"))
-    since = [tally["oldest"] for tally in states.values() if tally["messages"]]
+    since = [tally["oldest"] for tally in states.values() if tally["oldest"]]  # 0 of what is out: not known
     age = short(now - min(since)) if since else "-"
     state = item["lane_state"]
     texts = [cut(text, 0) for text in (lane_standing(state, now), *beside(state, now)) if text]

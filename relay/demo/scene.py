@@ -11,18 +11,19 @@ from relay.demo.dns import Record
 from relay.demo.sinks import Sink
 
 RETRY = "[1s, 2s]"
+ANY = "127.0.0.1:0"  # a port that the system chooses
 CONFIG = """\
 hostname: relay.demo.example
 spool: {directory}/spool
 allow_volatile_spool: true                         # a temporary directory, perhaps in memory
 listeners:
-  - address: "127.0.0.1:0"
+  - address: "{any}"
 dns: {{servers: ["{dns}"]}}
 mx: {{port: {mx_port}, tls: none}}
 delivery: {{allow_networks: ["127.0.0.0/8"]}}      # MX answers on loopback: only in a demonstration
 retry: {{schedule: {retry}, jitter: 0}}
 limits: {{spool_reserve: 16MiB}}
-admin: {{address: "127.0.0.1:0"}}
+admin: {{address: "{any}"}}
 routes:
 """
 ROUTE = """\
@@ -36,7 +37,7 @@ ROUTE = """\
 def configure(directory: Path, dns: str, sinks: dict[str, Sink]) -> Config:
     """Writes relay.yaml into the directory and loads it, as anybody would."""
     by_mx = next(sink for sink in sinks.values() if sink.letter.by_mx)
-    text = CONFIG.format(directory=directory, dns=dns, mx_port=by_mx.port, retry=RETRY)
+    text = CONFIG.format(any=ANY, directory=directory, dns=dns, mx_port=by_mx.port, retry=RETRY)
     for sink in sinks.values():
         if not sink.letter.by_mx:
             letter = sink.letter
@@ -44,6 +45,13 @@ def configure(directory: Path, dns: str, sinks: dict[str, Sink]) -> Config:
     file = directory / "relay.yaml"
     file.write_text(text)
     return load(file, {})
+
+
+def settle(directory: Path, smtp: str, admin: str | None) -> None:
+    """Writes the addresses that the system chose into relay.yaml, for commands that ask there."""
+    file = directory / "relay.yaml"
+    text = file.read_text().replace(f'- address: "{ANY}"', f'- address: "{smtp}"')
+    file.write_text(text.replace(f'admin: {{address: "{ANY}"}}', f'admin: {{address: "{admin or ANY}"}}'))
 
 
 def records() -> dict[str, list[Record]]:

@@ -27,7 +27,7 @@ from relay.demo.cast import BOUNCE, CAST, SENDER
 from relay.demo.dns import SmallDns
 from relay.demo.ending import bounce_words, complaints
 from relay.demo.hints import hints, relay_command
-from relay.demo.scene import RETRY, configure, records
+from relay.demo.scene import RETRY, configure, records, settle
 from relay.demo.sinks import Sink
 from relay.demo.tale import Tale
 from relay.demo.view import Clock, Lines, Screen, View, show_bounce
@@ -181,7 +181,9 @@ class Story:
 
     async def _stay(self, app: App, directory: Path) -> None:
         """Until SIGINT or SIGTERM."""
-        self._print(hints(relay_command(), app.smtp_addresses[0], app.admin_address, directory))
+        smtp, admin = app.smtp_addresses[0], app.admin_address
+        settle(directory, smtp, admin)
+        self._print(hints(relay_command(), smtp, admin, directory))
         with suppress(asyncio.CancelledError):
             await asyncio.get_running_loop().create_future()
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 30.0  # s; what the demonstration may take
 
@@ -113,7 +115,7 @@ def test_stay_goes_on_until_it_is_interrupted(tmp_path: Path, name: str) -> None
         with urllib.request.urlopen(url) as response:
             assert b"relay_queue_messages{" in response.read()
         (config,) = re.findall(r"export RELAY_CONFIG=(.*)", said)
-        assert Path(config).exists()
+        assert main(["health", "-c", config]) == main(["check", "-c", config]) == 0
         process.send_signal(signal.Signals[name])
         rest, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, rest

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,29 @@ def test_help_and_version_are_no_errors(capsys: pytest.CaptureFixture[str]) -> N
             main(arguments)
         assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("relay 0.")
+
+
+def commands(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Each command and each of its actions."""
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield each
+                yield from commands(each)
+
+
+def test_each_command_says_what_it_does() -> None:
+    """A sentence of its own, and a word on every argument."""
+    found = list(commands(parser()))
+    assert len(found) == 20
+    assert [each.prog for each in found if (each.description or "")[-1:] not in (".", "?")] == []
+    silent = [
+        (each.prog, action.dest)
+        for each in found
+        for action in each._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert silent == []
 
 
 def test_ages_have_units() -> None:

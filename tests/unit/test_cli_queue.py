@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -279,15 +280,21 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_root_leaves_no_files_of_its_own(spool: Path) -> None:
+@pytest.fixture
+def reachable(spool: Path) -> Iterator[Path]:
+    """The spool where everybody can come to it, unlike in pytest's own directories."""
+    with tempfile.TemporaryDirectory(prefix="relay-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield spool.rename(Path(folder) / "spool")
+
+
+def test_root_leaves_no_files_of_its_own(reachable: Path) -> None:
     """As root the command becomes the spool's owner first; others are refused."""
     require_root("files of two users")
+    spool = reachable
     nobody = 65534
     for path in (spool, *spool.rglob("*")):
         os.chown(path, nobody, nobody)
-    spool.parent.chmod(0o755)
-    for parent in spool.parents[1:3]:
-        parent.chmod(0o755)
     command = [sys.executable, "-m", "relay", "queue", "drop", "--all", "--yes", "--spool", str(spool)]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)

@@ -52,6 +52,17 @@ def test_the_lanes_fit_the_terminal(width: int) -> None:
     assert item["lane"] in line and line.count("word") == 40
 
 
+def test_the_age_of_what_is_out_is_not_known() -> None:
+    """Nothing is 20,000 days old."""
+    out = {"messages": 1, "bytes": 1, "oldest": 0.0}
+    states: dict[str, Any] = {"incoming": out | {"messages": 0}, "active": out, "deferred": out, "hold": out}
+    (line,) = table.lane_lines({"lane": "mx:a", "states": states, "lane_state": {}}, 1e6, 80)
+    assert line.split()[-1] == "-"
+    states["deferred"] = out | {"oldest": 1e6 - 60}
+    (line,) = table.lane_lines({"lane": "mx:a", "states": states, "lane_state": {}}, 1e6, 80)
+    assert line.split()[-1] == "1m"
+
+
 def on_a_terminal(width: int, *arguments: str) -> list[str]:
     """The lines of a command on a terminal of so many columns."""
     pid, screen = pty.fork()

@@ -133,6 +133,7 @@ def test_where_a_fault_is_mended(fault: dict[str, Any], expected: list[str]) -> 
         ({"next_attempt": EPOCH - 60}, "next try: due since 22:12:20, waiting for its turn"),
         ({"state": "active", "next_attempt": None}, "this attempt is under way"),
         ({"state": "active", "next_attempt": None}, "being delivered now, tried 3 times before"),
+        ({"state": "active", "next_attempt": None, "attempts": 0}, "being delivered now, for the first time"),
         ({"state": "hold", "next_attempt": None}, "no next try: on hold until released"),
         ({"state": "hold", "next_attempt": None, "crashes": 3}, "in flight when the relay crashed"),
         ({"state": "quarantine", "next_attempt": None}, "in quarantine"),
@@ -267,6 +268,9 @@ def test_words() -> None:
     assert cut("abcdef\x00", 5) == "abcd…"
     assert cut("abc", 0) == "abc"
     assert cut("a\x1b[2Jb\n", 0) == "a\\x1b[2Jb\\n"
+    assert [table.following(EPOCH + wait, EPOCH, 0.0) for wait in (-1.0, 0.0, 0.2, 58.1, 60.0)] == [
+        "now", "now", "in 1s", "in 59s", "in 1m",
+    ]  # fmt: skip
     hosts = ("a.example[192.0.2.1]:25", "192.0.2.1[192.0.2.1]:25", "::1[::1]:25", "")
     assert [peer(host) for host in hosts] == [hosts[0], "192.0.2.1:25", "[::1]:25", ""]
     assert [plural(1, "message"), plural(2, "message")] == ["1 message", "2 messages"]
