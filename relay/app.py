@@ -10,6 +10,7 @@ called: the process must end then, and the next start reads the truth from the d
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import time
@@ -311,14 +312,21 @@ def merged(old: Config, new: Config) -> tuple[Config, list[str]]:
     return new.model_copy(update=kept), stuck
 
 
-async def _bound(
-    starting: Any, key: str, address: str, advice: str = "choose another address or end who has it"
-) -> None:
+ADVICE = {  # why an address cannot be had -> what to do
+    errno.EADDRINUSE: "choose another address or end who has it",
+    errno.EADDRNOTAVAIL: "choose an address of this machine",
+    errno.EACCES: "ports below 1024 are root's: choose another one, or permit it (systemd/port25.conf)",
+}
+
+
+async def _bound(starting: Any, key: str, address: str, advice: str = "") -> None:
     """Awaits a start; an OSError becomes a StartFailed that names the key, the address and what to do."""
     try:
         await starting
     except OSError as error:
-        why = error.strerror or str(error)
+        known = error.errno in errno.errorcode  # else it is about a name; asyncio's texts repeat the address
+        why = os.strerror(error.errno).lower() if known and error.errno else error.strerror or str(error)
+        advice = advice or ADVICE.get(error.errno or 0, "choose another address")
         text = f"{key}: cannot listen on {address}: {why}; {advice}"
         raise StartFailed(text) from None
 

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from mailqueue.errors import QueueError, SpoolLocked
+from mailqueue.errors import QueueError, SpoolLocked, SpoolUnusable
 from relay.app import App, StartFailed
 from relay.cli import exits
 from relay.cli.memory import keep_freed
@@ -185,7 +185,9 @@ class Process:
 
 def refused(error: Exception) -> int:
     """Says why nothing was started; the exit code."""
-    print(f"relay: {error}", file=sys.stderr)
+    foreign = isinstance(error, SpoolUnusable) and os.geteuid()
+    advice = "; be the relay's user, or give this one a directory of its own as spool:" if foreign else ""
+    print(f"relay: {error}{advice}", file=sys.stderr)
     if isinstance(error, StartFailed):
         return exits.UNAVAILABLE
     return exits.TEMPORARY if isinstance(error, SpoolLocked) else CANNOT_CREATE

@@ -166,7 +166,8 @@ def _read(path: Path) -> Reading:
         return read_users(path)
     except (OSError, ValueError) as error:
         code = NO_PERMISSION if isinstance(error, PermissionError) else NO_INPUT
-        raise Trouble(trouble(path, error), code) from None
+        hint = "; relay user add NAME makes it" if isinstance(error, FileNotFoundError) else ""
+        raise Trouble(f"{trouble(path, error)}{hint}", code) from None
 
 
 def _remark(reading: Reading) -> None:

@@ -68,7 +68,8 @@ def _by_mx(config: Config) -> list[tuple[str, str]]:
     """No row where a route takes all mail."""
     if any(route.to is None and route.from_ is None for route in config.routes):
         return []
-    return [("route", f"mx: all other mail -> MX hosts, port {config.mx.port} ({_lane(config.mx)})")]
+    which = "all other mail" if config.routes else "all mail"
+    return [("route", f"mx: {which} -> MX hosts, port {config.mx.port} ({_lane(config.mx)})")]
 
 
 def _rewrite(rule: Rewrite) -> str:

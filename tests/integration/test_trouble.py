@@ -71,8 +71,16 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         port.close()
     assert code == UNAVAILABLE
     (said,) = lines
-    assert f"cannot listen on 127.0.0.1:{port.port}" in said
+    why = "address already in use; choose another address or end who has it"
+    assert said.endswith(f"listeners: cannot listen on 127.0.0.1:{port.port}: {why}")
     assert (relay.spool / "clean").exists()
+
+
+def test_an_address_of_another_machine(tmp_path: Path) -> None:
+    """What to do depends on why."""
+    code, (said,) = ended(RelayProcess(tmp_path, {"listeners": [{"address": "192.0.2.1:2525"}]}))
+    assert code == UNAVAILABLE
+    assert said.endswith("192.0.2.1:2525: cannot assign requested address; choose an address of this machine")
 
 
 def test_a_spool_that_cannot_be(tmp_path: Path) -> None:

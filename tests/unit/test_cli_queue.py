@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -285,7 +286,7 @@ def reachable(spool: Path) -> Iterator[Path]:
     """The spool where everybody can come to it, unlike in pytest's own directories."""
     with tempfile.TemporaryDirectory(prefix="relay-test-") as folder:
         Path(folder).chmod(0o755)
-        yield spool.rename(Path(folder) / "spool")
+        yield Path(shutil.move(spool, Path(folder) / "spool"))
 
 
 def test_root_leaves_no_files_of_its_own(reachable: Path) -> None:

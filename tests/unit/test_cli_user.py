@@ -173,6 +173,14 @@ def test_check_the_file(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1 may log in, 1 wrong line\n" in shell.out
 
 
+def test_a_file_that_is_not_there(shell: Shell) -> None:
+    """What makes it is named."""
+    assert shell("list") == 66
+    assert (
+        f"{shell.file}: cannot be read: no such file or directory; relay user add NAME makes it" in shell.err
+    )
+
+
 def test_check_a_password(shell: Shell) -> None:
     """77 when it is another."""
     shell("add", "anna", line=b"password1\n")
