@@ -39,7 +39,7 @@ from mailqueue.salvage import moved_aside
 OPTIONS = Options(reserve=0, ballast=0, inline_limit=16 * 1024, longest_wait=3600.0, crash_limit=3)
 LANES = ("mx:a.example", "mx:b.example", "route:c")
 STARTS = 4  # as often a process that found damage at work starts again
-PATIENCE = 20.0  # s for all of it: a FIFO that is waited at never ends
+PATIENCE = 60.0  # s for all of it: a FIFO that is waited at never ends
 
 Fate = tuple[str, str, tuple[str, ...], bytes, bytes]  # lane, sender, recipients, meta, content
 
@@ -136,7 +136,7 @@ class Account:
     healed: bool = False  # only a start that was told to look closely saw it
     seen: Recorder = field(default_factory=Recorder)
     aside: int = 0
-    slowest: float = 0.0
+    slowest: float = 0.0  # s of processor time of a start
 
     @property
     def missing(self) -> set[int]:
@@ -167,13 +167,13 @@ async def account(original: Original, spool: Path, found: Account | None = None)
     async with asyncio.timeout(PATIENCE):
         for _ in range(STARTS):
             clock.advance(120)
-            begun = time.monotonic()
+            begun = time.process_time()
             try:
                 queue = await Queue.open(spool, OPTIONS, found.seen, now=clock.time)
             except (SpoolUnusable, SpoolFormat) as error:
                 found.refused = str(error)
                 return found
-            found.slowest = max(found.slowest, time.monotonic() - begun)
+            found.slowest = max(found.slowest, time.process_time() - begun)
             try:
                 if await _drained(queue, found, clock):
                     break

@@ -136,6 +136,7 @@ def test_no_more_files(tmp_path: Path) -> None:
             limits = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
             assert hand.one(client, 2 * LARGE).text.startswith(TROUBLE)
+            relay.wait_until(lambda: "spool content: [Errno 24]" in relay.log(), "saying so")
             assert hand.one(client).code == 250
             files = len(list(Path(f"/proc/{relay.pid}/fd").iterdir()))
             resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (files + 4, limits[1]))
@@ -186,6 +187,7 @@ def test_a_limit_of_file_size(tmp_path: Path) -> None:
         assert hand.send(2) == [250] * 2
         resource.prlimit(relay.pid, resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
         assert hand.until_refused(1, 3_000_000).startswith(FULL)
+        relay.wait_until(lambda: "spool content: [Errno 27]" in relay.log(), "saying so")
         assert hand.send(1) == [250]
         assert hand.until_refused(50, 90_000)[:3] in ("451", "452")
         try:

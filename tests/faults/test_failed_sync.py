@@ -18,7 +18,7 @@ from faults.disk import FILE_SYSTEMS, extents
 from faults.logged_campaign import judged, logged
 from faults.sizes import new_seed, rounds
 
-STATES, FULL_STATES = 4, 200
+STATES, FULL_STATES = 2, 200
 IO_ERROR = 74  # the exit code (sysexits.h, EX_IOERR)
 SIZE = 100_000  # octets of a letter; a log is folded in when it is over 4 MiB and quiet
 FILLING = 50  # letters

@@ -100,6 +100,7 @@ def test_no_inodes(tmp_path: Path) -> None:
             made = use_up_inodes(disk)
             assert hand.one(client, 200_000).text.startswith(FULL)  # before the relay has looked again
             client.close()
+            relay.wait_until(lambda: "error: spool content: [Errno 28]" in relay.log(), "saying so")
             relay.wait_until(lambda: relay.status("/readyz") == 503, "not ready")
             assert hand.until_refused(1).startswith(FULL)
             for path in made:
