@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mailqueue.errors import SpoolUnusable
 from relay.cli.denied import denied, user_name
 from relay.cli.main import PLACES, find_config, main, parser
+from relay.cli.run import refused
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,18 @@ def test_who_may_not_ask_is_told_whom_to_be(tmp_path: Path) -> None:
     )
     assert trouble.code == denied(tmp_path / "none").code == 77
     assert [user_name(0), user_name(4_000_000_000)] == ["user root", "user id 4000000000"]
+
+
+@pytest.mark.parametrize(("user", "told"), [(0, False), (1000, True)])
+def test_a_spool_that_cannot_be_used(
+    user: int, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`relay run` of a plain user without a configuration meets the default spool: 73, and what to do."""
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert refused(SpoolUnusable("the spool /x cannot be used")) == 73
+    text = capsys.readouterr().err
+    assert text.startswith("relay: the spool /x cannot be used") and text.count("\n") == 1
+    assert ("give this one a directory of its own as spool:" in text) is told
 
 
 IMPORTS = """
