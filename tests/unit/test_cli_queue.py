@@ -199,6 +199,10 @@ def test_lanes_and_status(spool: Path, capsys: pytest.CaptureFixture[str]) -> No
     ]
     assert run(spool, "status") == 0
     assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["incoming", "3"]
+    assert run(spool, "drop", "--all", "--yes") == 0
+    capsys.readouterr()
+    assert run(spool, "lanes") == run(spool, "list") == 0
+    assert capsys.readouterr().out == "nothing is queued\nthe queue is empty\n"
 
 
 async def test_a_locked_spool_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
