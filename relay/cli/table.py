@@ -13,7 +13,7 @@ from relay.cli.words import cut, octets, short
 
 FIXED = {"ID": 11, "AGE": 4, "SIZE": 8, "STATE": 10, "TRIES": 5, "NEXT": 7}
 GAP = 2
-LEAST = 30  # columns for each of sender and recipients where the output is no terminal
+ADDRESS = 30  # columns for each of sender and recipients beside a reply, and where the output is no terminal
 ONE_LINE = 180  # columns; on a narrower terminal the reply has a line of its own
 ALL_FIXED = 100  # columns; on a narrower terminal SIZE and TRIES are left out
 LANE, COUNTS = 40, 25  # columns of a lane's name where there is room, of the numbers beside it
@@ -25,7 +25,7 @@ class Layout:
     below: the reply stands on a line of its own."""
 
     fixed: tuple[str, ...] = tuple(FIXED)
-    address: int = LEAST
+    address: int = ADDRESS
     reply: int = 0
     below: bool = False
 
@@ -43,7 +43,7 @@ class Layout:
         left = width - sum(FIXED[name] + GAP for name in fixed) - GAP
         if below:
             return cls(fixed, max(12, left // 2), max(12, width - 2 * GAP), below)
-        address = (left - GAP) * 3 // 10
+        address = min(ADDRESS, (left - GAP) * 3 // 10)
         return cls(fixed, address, left - GAP - 2 * address, below)
 
 
