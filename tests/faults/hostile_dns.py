@@ -18,6 +18,7 @@ import dns.message
 from relay.demo.dns import Record, SmallDns, Step
 
 TROUBLE = tuple(step for step in get_args(Step) if step != "ok")
+TRUNCATED = 2  # in the third octet (RFC 1035 4.1.1)
 WRONG = frozenset({"nxdomain", "nodata"})  # definite answers, and not true
 
 
@@ -43,6 +44,13 @@ class HostileDns(SmallDns):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    def answer_udp(self, data: bytes) -> bytes | None:
+        before = set(self._wrong)
+        said = super().answer_udp(data)
+        if said is not None and said[2] & TRUNCATED:  # the answer comes over TCP, and may be wrong
+            self._wrong |= before
+        return said
 
     def _step(self, request: dns.message.Message | None, transport: str) -> Step:
         told = super()._step(request, transport)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
+from fakes.relay_process import RelayProcess
 from faults.campaign import Campaign
 from faults.client import Client, Gone
 from faults.leases import Lying, lying
@@ -150,6 +151,18 @@ class Story:
         raise AssertionError(
             f"the story is stuck: {lying(self.campaign.relay.spool)}\n{self.campaign.relay.log()}"
         )
+
+
+def rest(relay: RelayProcess) -> None:
+    """Returns when nothing moves in it."""
+    moved: list[str] | None = None
+
+    def still() -> bool:
+        nonlocal moved
+        before, moved = moved, movements(relay.pid)
+        return moved is not None and moved == before
+
+    relay.wait_until(still, "at rest")
 
 
 def movements(pid: int) -> list[str] | None:
