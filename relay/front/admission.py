@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 S = TypeVar("S")
 
 FILES_KEPT = 64
+ASKED = 8  # sessions, of which one has its file looked at: to ask for it costs more than all else here
 CROWDED = 0.9  # of the places are taken: sessions that do nothing have less time
 LOOKS = 16  # sessions that are looked at for one newcomer
 LEAVING = 100  # sessions that were told to go and have not gone yet, at most
@@ -45,6 +46,7 @@ class Admission(Generic[S]):
         self.sessions = sessions
         self.sessions_per_client = sessions_per_client
         self.closing = False
+        self._unasked = ASKED  # sessions since one had its file looked at
         self._give_way = give_way
         self._waiters: list[asyncio.Future[None]] = []
         self._open: OrderedDict[S, str] = OrderedDict()  # who was looked at last stands last
@@ -63,14 +65,21 @@ class Admission(Generic[S]):
     def _staying(self) -> int:
         return len(self._open) - len(self._leaving)
 
+    def asks_for_file(self) -> bool:
+        """Should `admit` be told the next session's file? Until there are enough of them, each one's."""
+        self._unasked += 1
+        return self._unasked >= ASKED
+
     def admit(self, session: S, address: str, file: int = 0) -> str:
         """ "" and the session is counted, or the reason of events.session_refused. address: "" when it is not
-        known yet, see `identify`. file: its descriptor; the system hands out the lowest free one, so a high
-        one means that few are left."""
+        known yet, see `identify`. file: its descriptor, 0 unless asked for; the system hands out the lowest
+        free one, so a high one means that few are left."""
         if self.closing:
             return "closing"
         if file >= self.highest_file:
             return "files"
+        if file:
+            self._unasked = 0
         mine = self._clients.get(address, 0)
         if address and mine >= self.sessions_per_client:
             return "sessions_per_client"

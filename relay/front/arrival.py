@@ -14,6 +14,7 @@ import asyncio
 import ssl
 from typing import cast
 
+from relay.front import states
 from relay.front.admission import Admission
 from relay.front.channel import (
     BUFFER_LIMIT,
@@ -22,7 +23,6 @@ from relay.front.channel import (
     SESSION_TIME,
     TIMED_OUT,
     Channel,
-    State,
 )
 from relay.front.deadline import Deadline
 from relay.front.policy import plain_address
@@ -61,7 +61,7 @@ class Arrival(Channel):
         peer = transport.get_extra_info("peername")
         address = plain_address(peer[0]) if peer else ""
         behind_proxy = service.proxies is not None and service.proxies.allows(address)
-        sock = transport.get_extra_info("socket")
+        sock = transport.get_extra_info("socket") if self.admission.asks_for_file() else None
         refusal = self.admission.admit(self, "" if behind_proxy else address, sock.fileno() if sock else 0)
         if refusal:
             self._turn_away(address, refusal)
@@ -71,7 +71,7 @@ class Arrival(Channel):
         self._ends = self.useful + SESSION_TIME
         self.address = address
         if behind_proxy:
-            self.state = State.PROXY
+            self.state = states.PROXY
             self._proxy_ends = self.deadline.at = self.loop.time() + PROXY_TIME
         else:
             self._let_in()
@@ -79,7 +79,7 @@ class Arrival(Channel):
     def _turn_away(self, address: str, refusal: str) -> None:
         """Without a handshake: on a listener with implicit TLS nothing can be said."""
         transport, service = self.transport, self.service
-        self.state = State.CLOSING
+        self.state = states.CLOSING
         service.events.session_refused(service.listener, logged(address), refusal)
         if transport is not None:
             if service.tls != "implicit":
@@ -97,7 +97,7 @@ class Arrival(Channel):
             self._greet()
 
     def _greet(self) -> None:
-        self.state = State.COMMAND
+        self.state = states.COMMAND
         if self.transport is not None:
             self.transport.write(self.service.greeting)
 
@@ -135,9 +135,9 @@ class Arrival(Channel):
 
     def time_out(self, reply: Reply = TIMED_OUT) -> None:
         """Nothing can be said to a proxy, or during a handshake."""
-        if self.state == State.PROXY:
+        if self.state == states.PROXY:
             self._without_header("no PROXY header in time")
-        if self.state in (State.CLOSING, State.HANDSHAKE):
+        if self.state in (states.CLOSING, states.HANDSHAKE):
             self.abort()
         else:
             super().time_out(reply)
@@ -149,7 +149,7 @@ class Arrival(Channel):
         transport, certificate = self.transport, self.service.certificate
         if transport is None or certificate is None:
             raise RuntimeError("no certificate")
-        self.state = State.HANDSHAKE
+        self.state = states.HANDSHAKE
         transport.pause_reading()
         transport.set_write_buffer_limits(UNLIMITED)  # else the end of a pause told to us would reach TLS
         starting = self.loop.start_tls(
@@ -191,7 +191,7 @@ class Arrival(Channel):
         error = self._broken if task.cancelled() else task.exception()
         transport = None if task.cancelled() or error is not None else task.result()
         found = transport.get_extra_info("ssl_object") if transport is not None else None
-        if transport is None or found is None or self.state != State.HANDSHAKE:
+        if transport is None or found is None or self.state != states.HANDSHAKE:
             self._unsecured(error)
             return
         service = self.service
@@ -201,14 +201,14 @@ class Arrival(Channel):
         self.secure = found.version()
         service.events.tls_started(service.listener, self.client, service.tls, self.secure, found.cipher()[0])
         self.forget()
-        self.state = State.COMMAND
+        self.state = states.COMMAND
         self.deadline.put(COMMAND_TIME)
         if service.tls == "implicit":
             self._greet()
         self.advance()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.state == State.HANDSHAKE:
+        if self.state == states.HANDSHAKE:
             self._broken = error
         super().connection_lost(error)
 

@@ -8,10 +8,11 @@ the content, and while too much waits behind a commit.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from aiosmtpd.smtp import SMTP
 
+from relay.front import states
 from relay.front.admission import Admission
 from relay.front.deadline import Deadline
 from relay.front.intake import Intake
@@ -33,17 +34,6 @@ CLOSING = Reply(421, *SHUTTING_DOWN)
 
 
 C = TypeVar("C", bound="Channel")
-
-
-class State:
-    """What a session does now. Plain numbers: to name a member of an Enum takes four times as long."""
-
-    COMMAND: Final = 0  # waits for a line
-    DATA: Final = 1  # takes the message
-    BUSY: Final = 2  # waits for a commit, or for a command's coroutine
-    CLOSING: Final = 3  # the last reply is being written, or the connection is gone
-    PROXY: Final = 4  # waits for the PROXY header
-    HANDSHAKE: Final = 5  # TLS begins
 
 
 def ready(kind: type[C], hostname: str, loop: asyncio.AbstractEventLoop) -> type[C]:
@@ -82,7 +72,7 @@ class Channel(SMTP):
         self.client = ""  # as logged; "" until it was let in
         self.secure = ""  # the TLS version of the session, "" in clear
         self.trusted = False
-        self.state: int = State.COMMAND
+        self.state: int = states.COMMAND
         self.buffer = b""
         self.at = 0  # what lies before is done with
         self.replies: list[bytes] = []
@@ -103,11 +93,11 @@ class Channel(SMTP):
     # --- the transport's calls (connection_made: arrival.py)
 
     def data_received(self, data: bytes) -> None:
-        if self.state == State.CLOSING:
+        if self.state == states.CLOSING:
             return
         self.buffer = self.buffer + data if self.buffer else data
         self._octets += len(data)
-        self.deadline.put(DATA_TIME if self.state == State.DATA else COMMAND_TIME)
+        self.deadline.put(DATA_TIME if self.state == states.DATA else COMMAND_TIME)
         self.advance()
 
     def eof_received(self) -> bool:
@@ -115,11 +105,11 @@ class Channel(SMTP):
         TLS has no half-closed connections: it ends at once."""
         self.eof = True
         self.advance()
-        return (self.state == State.BUSY or self.choked or self.unfinished) and not self.secure
+        return (self.state == states.BUSY or self.choked or self.unfinished) and not self.secure
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
-        self.state = State.CLOSING
+        self.state = states.CLOSING
         if self.admission.release(self):
             self.deadline.cancel()
             if self.client:
@@ -152,7 +142,7 @@ class Channel(SMTP):
     def begin_message(self, intake: Intake) -> None:
         """Time, rate and pausing now follow this message."""
         self.intake = intake
-        self.state = State.DATA
+        self.state = states.DATA
         intake.content.on_drain = self._drained
         self._window = (self.loop.time(), self._octets)
 
@@ -163,18 +153,18 @@ class Channel(SMTP):
 
     def leave(self) -> None:
         """Close after the replies that were collected."""
-        self.state = State.CLOSING
+        self.state = states.CLOSING
         self.drop_message()
 
     def stop(self) -> None:
         """The relay shuts down. A message past its final dot is finished first; a command that waits is not:
         a login may stand in a long line, or have failed and wait for that."""
         self.stopping = True
-        if self.state in (State.PROXY, State.HANDSHAKE):
+        if self.state in (states.PROXY, states.HANDSHAKE):
             self.abort()
-        elif self.state == State.CLOSING:
+        elif self.state == states.CLOSING:
             self.flush()
-        elif self.state != State.BUSY or self.task is not None:
+        elif self.state != states.BUSY or self.task is not None:
             self._end(CLOSING)
 
     def abort(self) -> None:
@@ -190,11 +180,11 @@ class Channel(SMTP):
         if self.replies:
             transport.write(b"".join(self.replies))
             self.replies.clear()
-        if self.state == State.CLOSING:
+        if self.state == states.CLOSING:
             self.buffer = b""
             self.deadline.put(CLOSING_TIME)
             self._close(transport)
-        elif self.state != State.COMMAND or self.held or self.choked or self.unfinished:
+        elif self.state != states.COMMAND or self.held or self.choked or self.unfinished:
             self._regulate()
 
     def _close(self, transport: asyncio.Transport) -> None:
@@ -208,7 +198,7 @@ class Channel(SMTP):
 
     def _regulate(self) -> None:
         """Read or do not read."""
-        waits = self.state == State.BUSY or self.unfinished
+        waits = self.state == states.BUSY or self.unfinished
         hold = self.choked or (waits and len(self.buffer) > BUFFER_LIMIT)
         if self.intake is not None:
             hold = hold or self.intake.content.is_behind
@@ -219,7 +209,7 @@ class Channel(SMTP):
             self.transport.pause_reading()
         else:
             self._window = (self.loop.time(), self._octets)
-            self.deadline.put(DATA_TIME if self.state == State.DATA else COMMAND_TIME)
+            self.deadline.put(DATA_TIME if self.state == states.DATA else COMMAND_TIME)
             self.transport.resume_reading()
 
     def _drained(self) -> None:
@@ -230,17 +220,17 @@ class Channel(SMTP):
         """Every some seconds: has the client's time run out? Time that we take ourselves does not count."""
         if self.admission.crowded and self.give_way(False):
             return
-        if self.state == State.CLOSING or self.choked:
+        if self.state == states.CLOSING or self.choked:
             if self.deadline.passed:
                 self.abort()
-        elif self.held or (self.state == State.BUSY and self.task is None):
+        elif self.held or (self.state == states.BUSY and self.task is None):
             self.deadline.put(COMMAND_TIME)
         elif self.deadline.passed or self._is_too_slow() or self.loop.time() > self._ends:
             self.time_out()
 
     def _is_too_slow(self) -> bool:
         began, octets = self._window
-        if self.state != State.DATA or self.loop.time() - began < RATE_WINDOW:
+        if self.state != states.DATA or self.loop.time() - began < RATE_WINDOW:
             return False
         self._window = (self.loop.time(), self._octets)
         return self._octets - octets < RATE_OCTETS
@@ -260,7 +250,7 @@ class Channel(SMTP):
     def give_way(self, at_once: bool) -> bool:
         """Ends, and says True, unless something is under way that is worth a place. at_once: however young
         the session is, if it is not handing over a message."""
-        if not (self._is_idle() or (at_once and self.state not in (State.DATA, State.BUSY))):
+        if not (self._is_idle() or (at_once and self.state not in (states.DATA, states.BUSY))):
             return False
         self.service.events.session_gave_way(self.service.listener, self.client)
         self.stopping = True  # nor is anybody's goodbye waited for
@@ -273,13 +263,13 @@ class Channel(SMTP):
     def _is_idle(self) -> bool:
         """Nothing to speak of was done for some time; time that we take ourselves does not count."""
         now, state = self.loop.time(), self.state
-        if state == State.BUSY:
+        if state == states.BUSY:
             return self.task is not None and now - self.useful >= PRESSED_AGE
         if self.held and not self.choked:
             return False
         if now - self.deadline.since >= PRESSED_TIME:
             return True
-        if state != State.DATA:
+        if state != states.DATA:
             return now - self.useful >= PRESSED_AGE
         began, octets = self._window
         wanted = RATE_OCTETS / RATE_WINDOW * (now - began)

@@ -22,11 +22,11 @@ from typing import Any, cast
 from mailqueue.entry import Message, message_name
 from mailqueue.errors import NoSpace, QueueClosed, QueueError
 from relay.envelope import Envelope
-from relay.front import replies
+from relay.front import replies, states
 from relay.front.admission import Admission
 from relay.front.arrival import Arrival
 from relay.front.auth import AUTH_LINE_LIMIT, Exchange, go_on
-from relay.front.channel import CLOSING, COMMAND_TIME, TIMED_OUT, Channel, State
+from relay.front.channel import CLOSING, COMMAND_TIME, TIMED_OUT, Channel
 from relay.front.commands import COMMANDS, STAGES
 from relay.front.intake import Intake
 from relay.front.mail import Caller, Mail, caller
@@ -84,11 +84,11 @@ class Session(Arrival):
             left = TURN
             while left and _STEPS[self.state](self):
                 left -= 1
-            if self.state in (State.COMMAND, State.DATA):
+            if (self.eof or not left) and self.state in (states.COMMAND, states.DATA):
                 if not left:
                     self.unfinished = True
                     self.loop.call_soon(self._next_turn)
-                elif self.eof and not self.choked:
+                elif not self.choked:
                     self.leave()
         except Exception as error:
             self._bug(error)
@@ -102,14 +102,14 @@ class Session(Arrival):
 
     def _next_turn(self) -> None:
         self.unfinished = False
-        if self.state != State.CLOSING:
+        if self.state != states.CLOSING:
             self.advance()
 
     def _wait(self) -> bool:
         return False
 
     def _step_command(self) -> bool:
-        """One line. False: none is complete, or the client does not read its replies."""
+        """One line. False: it was the last, or none is complete, or the client does not read its replies."""
         if self.choked:
             return False
         buffer, start = self.buffer, self.at
@@ -124,7 +124,7 @@ class Session(Arrival):
             self._execute(buffer[start : end - 1])
         else:
             self._refuse_line(buffer[start : end + 1])
-        return True
+        return end + 1 < len(buffer)
 
     def _limit_line(self) -> None:
         """An unfinished line over the limit is dropped but for its last octet (it may be a CR)."""
@@ -181,7 +181,7 @@ class Session(Arrival):
         if verb in _JUNK:
             self._junk += 1
             self._errors += self._junk > JUNK_LIMIT
-        if self._errors >= ERROR_LIMIT and self.state != State.CLOSING:
+        if self._errors >= ERROR_LIMIT and self.state != states.CLOSING:
             self.say_last(TOO_MANY_ERRORS)
 
     def _failure(self, verb: str, error: Exception, argument: str = "") -> bytes:
@@ -276,7 +276,7 @@ class Session(Arrival):
             return False
         self.buffer = rest
         self.intake, intake.content.on_drain = None, None
-        self.state = State.BUSY
+        self.state = states.BUSY
         self._submit(mail, intake)
         return True
 
@@ -319,11 +319,11 @@ class Session(Arrival):
         if self.transport is None:
             self.service.events.command(verb, int(reply[:3]))
             return
-        if self.state == State.BUSY:
-            self.state = State.COMMAND
+        if self.state == states.BUSY:
+            self.state = states.COMMAND
             self.deadline.put(COMMAND_TIME)
         self._reply(verb, reply)
-        if self.stopping and self.state == State.COMMAND:
+        if self.stopping and self.state == states.COMMAND:
             self.say_last(CLOSING)
         self.advance()
 
@@ -334,7 +334,7 @@ class Session(Arrival):
 
         The coroutine returns the reply or raises as a command does; input waits in the buffer. It is
         cancelled when the connection is lost, the client's time is out or the relay stops."""
-        self.state = State.BUSY
+        self.state = states.BUSY
         self.task = self.loop.create_task(work)
         self.task.add_done_callback(partial(self._worked, verb))
         return b""
@@ -350,7 +350,7 @@ class Session(Arrival):
             self._resume(verb, self._failure(verb, error))
 
     def time_out(self, reply: Reply = TIMED_OUT) -> None:
-        if self.state == State.DATA:
+        if self.state == states.DATA:
             self._rejected("data", Refused(421, "4.4.2", "time-out", "timeout"), "")
         super().time_out(reply)
 

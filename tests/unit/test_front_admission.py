@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.front.admission import Admission
+from relay.front.admission import ASKED, FILES_KEPT, Admission
 
 
 def test_exactly_as_many_as_the_limit() -> None:
@@ -33,3 +33,19 @@ def test_a_client_that_is_known_later() -> None:
     assert len(admission) == 2 and not admission.release("session 1")
     assert admission.release("session 0") and admission.release("session 2")
     assert admission.admit("session 4", "192.0.2.1") == ""
+
+
+def test_few_files_are_left() -> None:
+    """One session in ASKED is looked at; once they were few each one is, until there are enough again."""
+    admission: Admission[int] = Admission(1000, 1000, 1000)
+    assert admission.asks_for_file()
+    assert admission.admit(0, "192.0.2.1", 5) == ""
+    asked = [admission.asks_for_file() for _ in range(ASKED)]
+    assert asked == [False] * (ASKED - 1) + [True]
+    assert admission.admit(1, "192.0.2.1", admission.highest_file) == "files"
+    assert admission.asks_for_file()
+    assert admission.admit(2, "192.0.2.1", admission.highest_file) == "files"
+    assert admission.asks_for_file()
+    assert admission.admit(3, "192.0.2.1", admission.highest_file - 1) == ""
+    assert not admission.asks_for_file()
+    assert 2 * ASKED < FILES_KEPT  # a socket and a large message each, before the next look

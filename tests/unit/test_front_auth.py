@@ -17,11 +17,11 @@ import pytest
 from fakes.front import Bench, FakeTransport, RecordingEvents, make_service
 from fakes.memory_queue import MemoryQueue
 
-from relay.front import throttle
+from relay.front import states, throttle
 from relay.front.admission import Admission
 from relay.front.auth import FAILURES
 from relay.front.authenticator import Authenticator, Verdict
-from relay.front.channel import Channel, State, ready
+from relay.front.channel import Channel, ready
 from relay.front.session import Session
 from relay.front.throttle import LIMIT
 from relay.observe.events import Events
@@ -252,7 +252,7 @@ async def test_a_check_counts_against_the_session_s_time(scripted: ScriptedAuthe
     talk = Talk(scripted)
     talk.send(plain("anna", "geheim"))
     await asyncio.sleep(0)
-    assert talk.session.state is State.BUSY
+    assert talk.session.state is states.BUSY
     talk.session.deadline.at = 0.0
     talk.session._tick()
     assert [line[:9] for line in talk.transport.take()] == ["421 4.4.2"]

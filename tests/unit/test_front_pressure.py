@@ -6,8 +6,9 @@ import pytest
 from fakes.front import Bench
 
 from relay.front import admission as bounds
+from relay.front import states
 from relay.front.admission import Admission
-from relay.front.channel import PRESSED_AGE, PRESSED_TIME, Channel, State
+from relay.front.channel import PRESSED_AGE, PRESSED_TIME, Channel
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n.\r\n"
 GIVES_WAY = "421 4.7.0 too many sessions, this one has to give way"
@@ -92,7 +93,7 @@ def test_a_client_that_does_not_read_is_cut() -> None:
     assert bench.transport.aborted
 
 
-@pytest.mark.parametrize("state", [State.HANDSHAKE, State.PROXY])
+@pytest.mark.parametrize("state", [states.HANDSHAKE, states.PROXY])
 def test_who_has_not_even_begun_is_cut(state: int) -> None:
     admission = places(1)
     bench = Bench(admission=admission)

@@ -14,7 +14,8 @@ from fakes.memory_queue import PENDING_LIMIT
 from fakes.secure_front import Wire, secure_front, until
 
 from relay.front import session as sessions
-from relay.front.channel import BUFFER_LIMIT, State
+from relay.front import states
+from relay.front.channel import BUFFER_LIMIT
 
 KINDS = ("starttls", "implicit")
 BEGIN = ("EHLO c", "MAIL FROM:<a@b.example>", "RCPT TO:<x@y.example>", "DATA")
@@ -204,7 +205,7 @@ def test_shutdown(run: Run, tls: str) -> None:
             if tls == "starttls":
                 await stalled.reply()
                 await stalled.say("STARTTLS")
-            await until(lambda: any(each.state is State.HANDSHAKE for each in front.admission.all()))
+            await until(lambda: any(each.state is states.HANDSHAKE for each in front.admission.all()))
             stopping = asyncio.ensure_future(front.stop())
             assert (await idle.reply())[:9] == "421 4.3.2"
             await until(lambda: len(front.admission) == 1)
@@ -255,7 +256,7 @@ def test_a_client_that_never_says_goodbye(run: Run) -> None:
             assert (await client.say("QUIT"))[:3] == "221"
             assert await client.read() == b"", "close_notify"
             session = front.session
-            assert session.state is State.CLOSING and not front.events.closed
+            assert session.state is states.CLOSING and not front.events.closed
             session.deadline.put(-1)
             session.time_out()
             await until(lambda: front.events.closed)

@@ -10,9 +10,9 @@ from fakes.front import Bench
 from fakes.memory_queue import PENDING_LIMIT
 
 from mailqueue.errors import NoSpace, QueueClosed, QueueFailed
-from relay.front import channel, commands
+from relay.front import channel, commands, states
 from relay.front.admission import Admission
-from relay.front.channel import Channel, State
+from relay.front.channel import Channel
 from relay.front.session import Session
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n.\r\n"
@@ -299,4 +299,4 @@ async def test_command_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.transport.lose()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
-    assert bench.session.state is State.CLOSING
+    assert bench.session.state is states.CLOSING

@@ -9,12 +9,14 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fakes.clock import FakeClock
+from fakes.front import FakeLoop
 
 from relay.observe.bridge import bridged
-from relay.observe.log import ERROR, INFO, WARNING, Log
+from relay.observe.log import ERROR, GATHER, INFO, WARNING, Log
 from relay.observe.sink import BUFFER, Sink
 
 
@@ -130,6 +132,27 @@ async def test_one_write_for_all_lines_of_a_turn(file: Path) -> None:
     log.write(ERROR, "a", "b", "error")
     assert sink.blocks == 2
     assert lines(file)[-1].endswith("error")
+    log.close()
+
+
+def test_lines_that_follow_each_other_share_a_write(file: Path) -> None:
+    """The first after a quiet moment goes out at once, those behind it every few milliseconds."""
+    log, loop = opened(file), FakeLoop()
+    sink = log._sink = CountingSink(os.open(file, os.O_WRONLY | os.O_APPEND))
+    log.attach(cast(asyncio.AbstractEventLoop, loop))
+    log.write(INFO, "a", "b", "first")
+    loop.advance(0)
+    assert sink.blocks == 1
+    for _ in range(3):
+        log.write(INFO, "a", "b", "next")
+        loop.advance(GATHER / 4)
+    assert sink.blocks == 1
+    loop.advance(GATHER)
+    assert (sink.blocks, len(lines(file))) == (2, 4)
+    loop.advance(GATHER)
+    log.write(INFO, "a", "b", "later")
+    loop.advance(0)
+    assert sink.blocks == 3
     log.close()
 
 
