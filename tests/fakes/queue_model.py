@@ -79,7 +79,7 @@ def operated(known: Known, action: str, now: float) -> Known | None:
     if action == "hold" and known.waits:
         return replace(known, state=State.HELD)
     if action == "retry" and known.waits:
-        return replace(known, due=now)
+        return replace(known, due=min(known.due, now))  # what is due already is not written anew
     if action == "release" and known.state is State.HELD:
         state = State.DEFERRED if known.attempts else State.INCOMING
         return replace(known, state=state, due=now, crashes=0)
