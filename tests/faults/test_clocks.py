@@ -19,6 +19,7 @@ from mailqueue import message_number
 ROUNDS, FULL_ROUNDS = 1, 60
 YEAR = 365 * 86400.0  # s
 BETWEEN = 0.4  # s between two jumps
+ENOUGH = 5  # letters accepted between two jumps
 PATIENCE = 30.0  # s
 JUMPS = ("+10y", "-10y", "+0")
 REBOOTED = ("unshare", "--time", "--monotonic", "1000000")
@@ -47,13 +48,13 @@ def test_ten_years_forward_and_back(tmp_path: Path) -> None:
         for _ in range(rounds(ROUNDS, FULL_ROUNDS)):
             for jump in JUMPS:
                 turn(campaign, jump)
-                time.sleep(BETWEEN)  # mail is accepted, put off and retried by this clock
-            for jump in JUMPS:
+                live(campaign)
+            for jump in JUMPS[:2]:
                 campaign.relay.kill9()
                 turn(campaign, jump)
                 campaign.restart(f"kill -9, then {jump}")
                 campaign.operate({"command": "release", "states": ["hold"]})
-                time.sleep(BETWEEN)
+                live(campaign)
         campaign.load.stop()
         tries_by_itself(campaign)
         findings = campaign.finish()
@@ -65,7 +66,6 @@ def test_ten_years_forward_and_back(tmp_path: Path) -> None:
     ended = {word_of(recipient) for notice in made.notices for recipient in notice.recipients}
     assert ended <= {"never", "refused"}
     assert "expired" not in campaign.relay.log()
-    assert findings.figures["delivered"] > 20
 
 
 @pytest.mark.timeout(14_400)
@@ -91,6 +91,13 @@ def turn(campaign: Campaign, jump: str) -> None:
     new = campaign.directory / "clock.new"
     new.write_text(f"{jump}\n")
     new.replace(campaign.directory / "clock")
+
+
+def live(campaign: Campaign) -> None:
+    """Mail is accepted, put off and retried by this clock."""
+    wanted = campaign.load.acked + ENOUGH
+    time.sleep(BETWEEN)
+    campaign.relay.wait_until(lambda: campaign.load.acked >= wanted, "in use")
 
 
 def tries_by_itself(campaign: Campaign) -> None:

@@ -18,7 +18,7 @@ from faults.damage import CUT, DATABASE, LOG, SHARED, Damage, chosen, every, odd
 from faults.damaged_spool import Account, Original, account, originals
 from faults.sizes import is_full, new_seed, rounds
 
-SAMPLED, FULL_SAMPLED = 30, 20_000  # damages of each of two spools
+SAMPLED, FULL_SAMPLED = 20, 20_000  # damages of each of two spools
 MESSAGES, FEW = 24, 3
 SLOWEST = 1.0  # s of processor time of a start; they take milliseconds
 

@@ -9,7 +9,7 @@ import pytest
 from faults.campaign import Campaign
 from faults.sizes import new_seed, rounds
 
-KILLS, FULL_KILLS = 10, 1000
+KILLS, FULL_KILLS = 8, 1000
 LONGEST_LIFE = 0.6  # s between a start and its kill
 ENOUGH = 2  # letters a kill that were answered 250, or the load was none
 
