@@ -42,7 +42,7 @@ class Sent:
 def send(port: int, load: Load) -> Sent:
     """All of it is accepted: ConnectionError when it is not."""
     begun = time.monotonic()
-    client = subprocess.Popen(command(port, load), stdout=subprocess.DEVNULL, start_new_session=True)
+    client = subprocess.Popen(command(port, load), stdout=subprocess.DEVNULL, process_group=0)
     ended = os.pidfd_open(client.pid)
     try:
         if not select.select([ended], [], [], PATIENCE)[0]:

@@ -62,7 +62,7 @@ class Tunnel:
         file.write_text(text)
         with self._log.open("wb") as output:
             process = subprocess.Popen(
-                [found("haproxy"), "-db", "-f", str(file)], stdout=output, start_new_session=True
+                [found("haproxy"), "-db", "-f", str(file)], stdout=output, process_group=0
             )
         self._stack.callback(process.wait, 10)
         self._stack.callback(process.kill)

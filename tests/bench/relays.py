@@ -2,6 +2,9 @@
 
 Both sync before 250 and send everything to one next hop. Postfix is set as fast as it is known to be: 50
 connections to the next hop, kept and reused, no limits of rates, no delays, no log file.
+
+Each has a session of its own, load and sink have another together: Linux shares the CPU out by session first
+(sched(7), autogroup), and Postfix's master always makes one.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ class Ours(RelayProcess):
 
     def __init__(self, hop: int, certificate: Path | None = None, prefix: Sequence[str] = ()) -> None:
         self._tls, self._prefix = ReservedPort(), prefix
-        super().__init__(Path(tempfile.mkdtemp(prefix="bench-")), patience=PATIENCE)
+        directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        super().__init__(directory, patience=PATIENCE, own_session=True)
         self.port = self._tls.port if certificate else self.smtp_port
         route = {"name": "hop", "via": [f"127.0.0.1:{hop}"], "tls": "none", "concurrency": CONCURRENCY}
         config: dict[str, Any] = {

@@ -53,7 +53,7 @@ class Sink:
             self._process = subprocess.Popen(
                 [sys.executable, "-E", "-S", __file__, str(number)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[number],
-                start_new_session=True,  # it ends with its standard input, not with Ctrl-C
+                process_group=0,  # it ends with its standard input, not with Ctrl-C
             )  # fmt: skip
 
     def __enter__(self) -> Self:

@@ -36,7 +36,7 @@ def counting(root: int, log: str) -> Iterator[None]:
     pids = process.tree(root)
     attach = [word for pid in pids for word in ("-p", str(pid))]
     command = [found("strace"), "-f", "-c", "-qq", "-o", log, "-e", f"trace={CALLS}", *attach]
-    with subprocess.Popen(command, start_new_session=True) as tracer:
+    with subprocess.Popen(command, process_group=0) as tracer:
         try:
             deadline = time.monotonic() + 30
             while not all(traced(pid) for pid in pids):

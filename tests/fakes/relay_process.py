@@ -48,7 +48,7 @@ class RelayProcess:
     """One spool, one configuration file, at most one process at a time.
 
     config: merged into a loopback default, section by section; `listeners` and `admin` are set here.
-    module: what `python -m` runs instead of the relay.
+    module: what `python -m` runs instead of the relay. own_session: as a service has one.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class RelayProcess:
         environment: Mapping[str, str] | None = None,
         patience: float = 20.0,
         module: str = "relay",
+        own_session: bool = False,
     ) -> None:
         self.directory = directory
         self.spool = directory / "spool"
@@ -68,7 +69,7 @@ class RelayProcess:
         self.smtp_port, self.admin_port = self._smtp.port, self._admin.port
         self._environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'queue'}", **(environment or {})}
         self._process: Process | None = None
-        self._module = module
+        self._module, self._own_session = module, own_session
         self.configure(config or {})
 
     def configure(self, config: Mapping[str, Any]) -> None:
@@ -123,6 +124,7 @@ class RelayProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=self._own_session,
             )
 
     def start(self, prefix: Sequence[str] = ()) -> float:
