@@ -123,6 +123,11 @@ def probe_wait(backoff: int, random: float) -> float:
     return min(PROBE_FIRST * 2.0 ** min(backoff, 16), PROBE_MOST) * (1 - _JITTER * random)
 
 
+def longest_wait(random: float) -> float:
+    """Seconds until a probe, after many doublings."""
+    return probe_wait(16, random)
+
+
 def _suspended(condition: Condition, trouble: Trouble, now: float, random: float) -> Condition:
     """SUSPENDED from any state: the first trouble begins a count, the later ones go on with it. A host that
     lets us in and then refuses the first transaction (530 to MAIL) has failed the probe."""

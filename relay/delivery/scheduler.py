@@ -30,7 +30,7 @@ from relay.delivery.throttle import Throttles
 from relay.delivery.tools import Bounds, Tools
 from relay.observe.events import Events
 
-_CLAIM = 100  # lanes claimed at a time
+_CLAIM = 20  # lanes claimed at a time
 
 
 class Scheduler:
@@ -114,8 +114,7 @@ class Scheduler:
 
     def lane_state(self, name: str) -> dict[str, object]:
         """How a lane fares, for `explain` and `queue show`: see state.describe."""
-        condition = self.suspended.records.get(name, HEALTHY)
-        return describe(name, self.lanes.get(name), condition, self.tools)
+        return describe(name, self.lanes.get(name), self.suspended.condition(name), self.tools)
 
     # --- the queue's hooks
 
@@ -125,7 +124,7 @@ class Scheduler:
             return False
         lane = self.lanes.get(name)
         if lane is None:
-            if name in self.suspended.records or len(self.lanes) >= self.tools.bounds.lanes:
+            if name in self.suspended or len(self.lanes) >= self.tools.bounds.lanes:
                 return False
             lane = self._lane(name, HEALTHY)
         return lane.admits()
@@ -139,7 +138,7 @@ class Scheduler:
     def leased(self, entry: Entry) -> None:
         """A fresh entry is durable and ours."""
         lane = self.lanes.get(entry.lane)
-        if lane is None and entry.lane not in self.suspended.records:
+        if lane is None and entry.lane not in self.suspended:
             lane = self._lane(entry.lane, HEALTHY)
         if lane is None or self.tools.stopping:
             self.tools.settling.held += 1
@@ -181,7 +180,9 @@ class Scheduler:
     def _claimed(self, name: str) -> None:
         """The queue offers a lane with due work."""
         lane = self.lanes.get(name)
-        if lane is None and name not in self.suspended.records:
+        if name in self.suspended.away:
+            return self.suspended.recall(name)
+        if lane is None and name not in self.suspended:
             lane = self._lane(name, HEALTHY)
         if lane is not None:
             lane.due()

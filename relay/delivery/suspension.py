@@ -1,8 +1,10 @@
 """The lanes that are suspended: a small record each, one probe at a time, expiry of what waits too long.
 
 A suspended lane costs a record here, nothing else: its entries wait on disk untouched. Records are bounded;
-the oldest goes back to the queue's own schedule, to be found again at its probe time. Each failed probe (and
-nothing else) looks for entries that are over their time and lets them expire, in bounded chunks (promise 11).
+beyond that the oldest lane goes back to the queue's own schedule, which offers it again when its probe is
+due, the longest wait from now: a hundred thousand lanes in trouble must leave time for those that work. Of
+such a lane ("away") only the numbers are kept, no words. Each failed probe (and nothing else) looks for
+entries that are over their time and lets them expire, in bounded chunks (promise 11).
 """
 
 from __future__ import annotations
@@ -10,27 +12,29 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from heapq import heapify, heappop, heappush
 
 from mailqueue.entry import Entry
 from mailqueue.errors import QueueError
-from relay.delivery.health import PROBE_FIRST, Condition, Event, Trouble, step
+from relay.delivery.health import HEALTHY, PROBE_FIRST, Condition, Event, Trouble, longest_wait, step
 from relay.delivery.lane import Lane
 from relay.delivery.retry import CLOCKS_DIFFER, expired
 from relay.delivery.tools import Tools
 from relay.observe.labels import FAULT_REASONS
+from relay.reply import Reply
 
 CHUNK = 100  # entries expired at a time
 
 
 class Suspended:
-    """records: lane -> condition, oldest first."""
+    """records: lane -> condition, oldest first; away: the same of those that wait for their probe on disk."""
 
     def __init__(self, tools: Tools, revive: Callable[[str, Condition], Lane]) -> None:
         """revive: make the lane again, in the given condition."""
         self.records: dict[str, Condition] = {}
         self.probing: dict[str, Condition] = {}
+        self.away: dict[str, Condition] = {}
         self._tools = tools
         self._revive = revive
         self._due: list[tuple[float, str]] = []
@@ -48,6 +52,19 @@ class Suspended:
             self._expire(name, lane.policy.route, condition.trouble, condition.probes, lane)
         if len(self.records) > self._tools.bounds.suspended:
             self._evict()
+
+    def __contains__(self, name: str) -> bool:
+        """True for a lane that waits for its probe."""
+        return name in self.records or name in self.away
+
+    def condition(self, name: str) -> Condition:
+        return self.records.get(name) or self.away.get(name) or HEALTHY
+
+    def recall(self, name: str) -> None:
+        """The queue offers a lane that was away: its probe is due."""
+        condition = self.away.pop(name)
+        self.probing[name] = condition
+        self._revive(name, step(condition, Event.DUE, self._tools.clock.monotonic())).probe()
 
     def remove(self, name: str) -> None:
         """It works again, or is not needed any more. Idempotent."""
@@ -98,10 +115,16 @@ class Suspended:
             self._tools.events.lane_suspended(name, trouble.reason, seconds, said)
 
     def _evict(self) -> None:
-        name = next(iter(self.records))
-        wait = max(self.records[name].until - self._tools.clock.monotonic(), 0.0)
-        self.remove(name)
-        self._tools.queue.unclaim(name, self._tools.clock.time() + wait)
+        tools, name = self._tools, next(iter(self.records))
+        condition, now = self.records.pop(name), tools.clock.monotonic()
+        until = max(condition.until, now + longest_wait(tools.random.random()))
+        trouble = condition.trouble and _wordless(condition.trouble.reason)
+        self.away[name] = replace(condition, until=until, trouble=trouble)
+        tools.queue.unclaim(name, tools.clock.time() + until - now)
+        if len(self.away) > tools.bounds.away:
+            forgotten = next(iter(self.away))
+            del self.away[forgotten]
+            tools.events.lane_forgotten(forgotten)
 
     def _expire(self, name: str, route: str, trouble: Trouble, probes: int, lane: Lane) -> None:
         """Take what is over give_up, if the lane was probed often enough for it."""
@@ -141,6 +164,11 @@ def accepted_by_this_clock(entry: Entry, now: float) -> float:
     """When it was accepted. The ids, which say when, stay ahead where the clock once was ahead; what was
     never tried has been due since then."""
     return entry.due if entry.fresh and entry.accepted > now + CLOCKS_DIFFER else entry.accepted
+
+
+@cache
+def _wordless(reason: str) -> Trouble:
+    return Trouble(reason, Reply(0, "4.4.0", "what was said is not kept: too many next hops are in trouble"))
 
 
 def _told(before: Condition | None, condition: Condition) -> bool:

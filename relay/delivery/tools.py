@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Promise 7: entries in hand (`held` for fresh mail and refills, `held_most` so that a lane with nothing
-    in hand still gets one), lanes in memory, remembered suspensions, octets of content that wait in memory;
-    seconds."""
+    in hand still gets one), lanes in memory, remembered suspensions, those of which only the numbers are
+    kept, octets of content that wait in memory; seconds."""
 
     held: int = 3000
     held_most: int = 5000
     lanes: int = 2000
     suspended: int = 10_000
+    away: int = 100_000
     memory: int = 32 * 2**20
     per_connection: int = 5  # entries that may wait in a lane for each connection of its concurrency
     probes: int = 100  # at once

@@ -175,6 +175,10 @@ class LaneEvents(Recorder):
         self._up(lane, 1)
         self.log.write(INFO, "qmgr", "resumed", f"{lane} resumed (was: {reason})", lane=lane, reason=reason)
 
+    def lane_forgotten(self, lane: str) -> None:
+        """It may still be in trouble, but is not remembered any more: there are too many."""
+        self._forget(lane)
+
     def route_fault(
         self, route: str, host: str, reason: str, seconds: float, text: str, files: Sequence[str] = ()
     ) -> None:

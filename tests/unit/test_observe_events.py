@@ -188,6 +188,8 @@ CASES: list[tuple[Callable[[Events], None], str, float, str]] = [
     (lambda e: e.lane_resumed("mx:example.org", "connect"),
      'relay_destination_suspended{reason="connect"}', 0,
      "qmgr: mx:example.org resumed (was: connect)"),
+    (lambda e: e.lane_forgotten("mx:example.org"),
+     'relay_destination_suspended{reason="connect"}', 0, ""),
     (lambda e: e.route_fault("billing", "smtp.example.net:587", "auth", 60.0, "535 no"),
      'relay_route_fault{reason="auth",route="billing"}', 1,
      "smtp: warning: route billing: smtp.example.net:587 at fault (auth), asked again in 60 s: 535 no"),
@@ -297,6 +299,8 @@ def test_a_lane_suspended_twice_counts_once(observed: Observed) -> None:
     assert observed.events.suspended["tls"] == 1
     observed.events.lane_resumed("mx:a", "tls")
     observed.events.lane_resumed("mx:a", "tls")
+    observed.events.lane_suspended("mx:b", "tls", 5, "")
+    observed.events.lane_forgotten("mx:b")
     assert observed.value('relay_destination_suspended{reason="tls"}') == 0
 
 
