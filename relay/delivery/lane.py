@@ -377,6 +377,10 @@ class Lane:
         self.links.pool.forget(self)
         self._leave_throttle()
 
+    def dissolve(self) -> None:
+        """Nothing of it is under way: its parts forget it, so that it takes no collection of garbage."""
+        del self.links.owner, self.carrier
+
     def _leave_throttle(self) -> None:
         if self.throttle is not None:
             self.throttle.leave(self)

@@ -30,7 +30,7 @@ from relay.delivery.throttle import Throttles
 from relay.delivery.tools import Bounds, Tools
 from relay.observe.events import Events
 
-_CLAIM = 20  # lanes claimed at a time
+_CLAIM = 5  # lanes claimed in one turn of the loop: others have theirs between
 
 
 class Scheduler:
@@ -172,6 +172,8 @@ class Scheduler:
         del self.lanes[lane.name]
         if lane.links.total:
             self.parting.append(lane)
+        else:
+            lane.dissolve()
         self.suspended.add(lane)
 
     def _resume(self, lane: Lane) -> None:
@@ -209,6 +211,8 @@ class Scheduler:
             self._sweep_lane(lane, now)
         for lane in self.parting:
             lane.carrier.watch(now)
+            if not lane.links.total:
+                lane.dissolve()
         self.parting = [lane for lane in self.parting if lane.links.total]
         self.fault_watch.sweep(now)
         self.suspended.sweep(now)
@@ -229,6 +233,7 @@ class Scheduler:
         if quiet and self.lanes.get(lane.name) is lane:
             del self.lanes[lane.name]
             lane.leave()
+            lane.dissolve()
             away = lane.away - self.tools.clock.monotonic()
             self.tools.queue.unclaim(lane.name, self.tools.clock.time() + away if away > 0 else 0.0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from fakes.delivery import FakeTable, refused, said
 from fakes.delivery_world import LANE, World
@@ -9,6 +11,7 @@ from fakes.delivery_world import LANE, World
 from relay.config.model import Config, Retry
 from relay.delivery.health import Trouble
 from relay.delivery.job import Verdict
+from relay.delivery.lane import Lane
 from relay.delivery.tools import Bounds
 from relay.outcome import Deferred
 from relay.reply import Reply
@@ -154,6 +157,26 @@ async def test_what_waits_for_its_probe_on_disk_is_probed_seldom_and_expires_lik
     await world.pass_time(2400)
     assert not world.queue.rows
     assert [action for action, _, _ in world.reporter.written] == ["failed"] * 20
+
+
+async def test_lanes_that_leave_memory_are_gone_without_a_collection_of_garbage() -> None:
+    """A hundred thousand lanes in trouble come into memory one after the other."""
+    gc.collect()
+    gc.disable()
+    try:
+        world = World()
+        for number in range(10):
+            world.queue.submit(f"mx:good{number}.example")
+        await world.settle_down()
+        world.hop.down = refused()
+        for number in range(10):
+            world.queue.submit(f"mx:bad{number}.example")
+        await world.settle_down()
+        await world.pass_time(30)
+        tools = world.scheduler.tools
+        assert [each for each in gc.get_objects() if isinstance(each, Lane) and each.tools is tools] == []
+    finally:
+        gc.enable()
 
 
 async def test_of_too_many_lanes_in_trouble_the_oldest_is_forgotten() -> None:
