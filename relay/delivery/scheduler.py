@@ -30,7 +30,7 @@ from relay.delivery.throttle import Throttles
 from relay.delivery.tools import Bounds, Tools
 from relay.observe.events import Events
 
-_CLAIM = 5  # lanes claimed in one turn of the loop: others have theirs between
+_AT_ONCE = 5  # lanes that come into memory in one turn of the loop, and probes begun: others have theirs
 
 
 class Scheduler:
@@ -75,7 +75,7 @@ class Scheduler:
         self.fault_watch = FaultWatch(self.tools, self.suspended)
         self.parting: list[Lane] = []  # suspended while they still send something
         self._timer: asyncio.TimerHandle | None = None
-        self._claiming = False
+        self._waking = False
 
     def start(self) -> None:
         """Set the queue's hooks and begin. Needs a running loop."""
@@ -153,10 +153,10 @@ class Scheduler:
             lane.due()
 
     def wake(self) -> None:
-        """A lane that nobody claimed has work earlier than it had."""
-        if not self._claiming and not self.tools.stopping:
-            self._claiming = True
-            asyncio.get_running_loop().call_soon(self._claim)
+        """A lane that nobody claimed has work earlier than it had, or a probe is due."""
+        if not self._waking and not self.tools.stopping:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._wake)
 
     # --- lanes
 
@@ -215,12 +215,11 @@ class Scheduler:
                 lane.dissolve()
         self.parting = [lane for lane in self.parting if lane.links.total]
         self.fault_watch.sweep(now)
-        self.suspended.sweep(now)
         for pool in (tools.pool, *tools.shares.values()):
             pool.serve()
         wake = tools.queue.next_wake()
-        if wake is not None and wake <= wall:
-            self._claim()
+        if self.suspended.due(now) or (wake is not None and wake <= wall):
+            self.wake()
 
     def _sweep_lane(self, lane: Lane, now: float) -> None:
         """A bug in one lane must not keep the others from being looked at."""
@@ -237,15 +236,22 @@ class Scheduler:
             away = lane.away - self.tools.clock.monotonic()
             self.tools.queue.unclaim(lane.name, self.tools.clock.time() + away if away > 0 else 0.0)
 
-    def _claim(self) -> None:
-        """Lanes that are due and that nobody has."""
-        self._claiming = False
-        tools = self.tools
-        room = min(_CLAIM, tools.bounds.lanes - len(self.lanes))
-        if room <= 0 or tools.stopping or not tools.room(True):
+    def _wake(self) -> None:
+        """A few of the lanes that are due, and more in the next turn of the loop."""
+        self._waking = False
+        if self.tools.stopping:
             return
+        more = self.suspended.probe_due(self.tools.clock.monotonic(), _AT_ONCE)
+        if self._claim() or more:
+            self.wake()
+
+    def _claim(self) -> bool:
+        """Lanes that are due and that nobody has. True when there may be more."""
+        tools = self.tools
+        room = min(_AT_ONCE, tools.bounds.lanes - len(self.lanes))
+        if room <= 0 or not tools.room(True):
+            return False
         names = tools.queue.claim(room, tools.clock.time())
         for name in names:
             self._claimed(name)
-        if len(names) == room:
-            self.wake()
+        return len(names) == room

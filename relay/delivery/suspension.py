@@ -46,6 +46,8 @@ class Suspended:
         before = self.probing.pop(name, None)
         self.records[name] = condition
         heappush(self._due, (condition.until, name))
+        if len(self._due) > 2 * (len(self.records) + CHUNK):  # most are of records that are no more
+            self._plan()
         if not _told(before, condition):
             self._announce(name, condition)
         if condition.trouble is not None and condition.probes:
@@ -81,16 +83,25 @@ class Suspended:
                 heappush(self._due, (now, lane))
             return
         self.records = {name: replace(condition, until=now) for name, condition in self.records.items()}
-        self._due = [(now, name) for name in self.records]
+        self._plan()
+
+    def _plan(self) -> None:
+        self._due = [(condition.until, name) for name, condition in self.records.items()]
         heapify(self._due)
 
-    def sweep(self, now: float) -> None:
-        """Start the probes that are due at `now` (monotonic seconds)."""
-        while self._due and self._due[0][0] <= now and len(self.probing) < self._tools.bounds.probes:
+    def due(self, now: float) -> bool:
+        """True when a probe may be begun at `now` (monotonic seconds)."""
+        return bool(self._due) and self._due[0][0] <= now and len(self.probing) < self._tools.bounds.probes
+
+    def probe_due(self, now: float, n: int) -> bool:
+        """Begin up to n of the probes that are due at `now`. True when there are more."""
+        while n and self.due(now):
             until, name = heappop(self._due)
             condition = self.records.get(name)
             if condition is not None and condition.until == until:
                 self._probe(name, condition, now)
+                n -= 1
+        return self.due(now)
 
     def _probe(self, name: str, condition: Condition, now: float) -> None:
         try:

@@ -69,6 +69,7 @@ async def test_what_was_taken_is_sent_also_when_the_queue_cannot_say_what_comes_
     world.hop.down = None
     world.clock.advance(6)
     world.scheduler.sweep()
+    await world.settle_down(1)  # the probe has begun
     world.queue.blind = True
     await world.settle_down()
     assert (sorted(world.hop.order), world.held) == (numbers, 0)
@@ -205,6 +206,33 @@ async def test_many_lanes_turn_over_quickly() -> None:
     await world.pass_time(15)
     assert len(world.hop.arrived) == 200
     assert world.scheduler.tools.pool.taken <= 20
+
+
+async def test_few_lanes_come_into_memory_in_one_turn_of_the_loop() -> None:
+    """However many are due, from the disk or for a probe, and however often somebody looked: what is under way
+    has its turns between them."""
+    world = World()
+    world.hop.down = refused()
+    world.queue.admit = lambda lane: False
+    for number in range(300):
+        world.queue.submit(f"mx:d{number}.example")
+    turns = await most_in_a_turn(world)
+    assert len(world.scheduler.suspended.records) == 300
+    world.clock.advance(10)  # now their probes are due
+    turns += await most_in_a_turn(world)
+    assert world.hop.opens == 600
+    assert max(turns) <= 10
+
+
+async def most_in_a_turn(world: World) -> list[int]:
+    """Openings begun in each turn of the loop, while the sweep comes as often."""
+    turns = []
+    for _ in range(150):
+        world.scheduler.sweep()
+        before = world.hop.opens
+        await asyncio.sleep(0)
+        turns.append(world.hop.opens - before)
+    return turns
 
 
 async def test_what_becomes_due_on_disk_is_taken_by_a_lane_that_is_never_idle() -> None:
