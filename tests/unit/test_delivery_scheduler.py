@@ -208,33 +208,6 @@ async def test_many_lanes_turn_over_quickly() -> None:
     assert world.scheduler.tools.pool.taken <= 20
 
 
-async def test_few_lanes_come_into_memory_in_one_turn_of_the_loop() -> None:
-    """However many are due, from the disk or for a probe, and however often somebody looked: what is under way
-    has its turns between them."""
-    world = World()
-    world.hop.down = refused()
-    world.queue.admit = lambda lane: False
-    for number in range(300):
-        world.queue.submit(f"mx:d{number}.example")
-    turns = await most_in_a_turn(world)
-    assert len(world.scheduler.suspended.records) == 300
-    world.clock.advance(10)  # now their probes are due
-    turns += await most_in_a_turn(world)
-    assert world.hop.opens == 600
-    assert max(turns) <= 10
-
-
-async def most_in_a_turn(world: World) -> list[int]:
-    """Openings begun in each turn of the loop, while the sweep comes as often."""
-    turns = []
-    for _ in range(150):
-        world.scheduler.sweep()
-        before = world.hop.opens
-        await asyncio.sleep(0)
-        turns.append(world.hop.opens - before)
-    return turns
-
-
 async def test_what_becomes_due_on_disk_is_taken_by_a_lane_that_is_never_idle() -> None:
     world = World(table=FakeTable(concurrency=1))
     world.hop.down = refused()

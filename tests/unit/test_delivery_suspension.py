@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 from fakes.delivery import FakeTable, refused, said
 from fakes.delivery_world import LANE, World
@@ -11,8 +9,6 @@ from fakes.delivery_world import LANE, World
 from relay.config.model import Config, Retry
 from relay.delivery.health import Trouble
 from relay.delivery.job import Verdict
-from relay.delivery.lane import Lane
-from relay.delivery.tools import Bounds
 from relay.outcome import Deferred
 from relay.reply import Reply
 from relay.routing.hosts import DnsDeferred, DnsFailed
@@ -42,20 +38,6 @@ async def test_twenty_thousand_wait_untried_while_the_next_hop_is_down_and_all_l
     assert len(world.hop.arrived) == 20_001
     assert world.events.count("lane_resumed") == 1
     assert world.hop.most <= 20
-
-
-async def test_nothing_is_taken_from_disk_before_a_connection_stands() -> None:
-    """A lane that wakes up while its next hop is down writes no row."""
-    world = World()
-    world.hop.down = refused()
-    world.queue.admit = lambda lane: False
-    for _ in range(10):
-        world.queue.submit(LANE)
-    await world.settle_down()
-    assert (world.state()["state"], world.queue.takes, world.queue.settled) == ("suspended", [], [])
-    world.hop.down = None
-    await world.pass_time(10)
-    assert len(world.hop.arrived) == 10
 
 
 async def test_a_host_with_few_places_gets_few_connections_and_is_not_suspended() -> None:
@@ -120,78 +102,6 @@ async def test_the_probe_of_a_lane_where_nothing_waits_is_not_made() -> None:
     assert world.scheduler.suspended.records == {}
     assert LANE not in world.queue.claimed
     assert world.events.count("lane_resumed") == 1
-
-
-async def test_remembered_suspensions_are_bounded_and_the_rest_waits_for_its_probe_on_disk() -> None:
-    world = World(bounds=Bounds(suspended=5))
-    world.hop.down = refused()
-    for number in range(8):
-        world.queue.submit(f"mx:d{number}.example")
-    await world.settle_down()
-    assert len(world.scheduler.suspended.records) == 5
-    assert len(world.queue.claimed) == 5
-    assert 200 < world.queue.not_before["mx:d0.example"] - world.clock.time() <= 300
-    assert world.state("mx:d0.example")["state"] == "suspended"
-    world.queue.submit("mx:d0.example")  # waits as well
-    await world.settle_down()
-    assert (world.hop.opens, world.events.count("lane_resumed")) == (8, 0)
-    world.hop.down = None
-    await world.pass_time(30)
-    assert len(world.hop.arrived) == 5
-    await world.pass_time(290)
-    assert len(world.hop.arrived) == 9
-    assert world.events.count("lane_resumed") == 8
-    assert not world.scheduler.suspended.away
-
-
-async def test_what_waits_for_its_probe_on_disk_is_probed_seldom_and_expires_like_any_other() -> None:
-    """Promise 11, for more lanes in trouble than are watched: each probe counts, nobody is forgotten."""
-    world = World(config=Config(retry=Retry(give_up=3600.0)), bounds=Bounds(suspended=2))
-    world.hop.down = refused()
-    for number in range(20):
-        world.queue.submit(f"mx:d{number}.example")
-    await world.pass_time(1800)
-    assert world.hop.opens < 20 * 12  # every 240 to 300 s, the two that are watched more often at first
-    assert len(world.queue.rows) == 20
-    assert not [take for take in world.queue.takes if not take[2]]  # nothing is taken where nothing can go
-    await world.pass_time(2400)
-    assert not world.queue.rows
-    assert [action for action, _, _ in world.reporter.written] == ["failed"] * 20
-
-
-async def test_lanes_that_leave_memory_are_gone_without_a_collection_of_garbage() -> None:
-    """A hundred thousand lanes in trouble come into memory one after the other."""
-    gc.collect()
-    gc.disable()
-    try:
-        world = World()
-        for number in range(10):
-            world.queue.submit(f"mx:good{number}.example")
-        await world.settle_down()
-        world.hop.down = refused()
-        for number in range(10):
-            world.queue.submit(f"mx:bad{number}.example")
-        await world.settle_down()
-        await world.pass_time(30)
-        tools = world.scheduler.tools
-        assert [each for each in gc.get_objects() if isinstance(each, Lane) and each.tools is tools] == []
-    finally:
-        gc.enable()
-
-
-async def test_of_too_many_lanes_in_trouble_the_oldest_is_forgotten() -> None:
-    """Bounded (promise 7); it is tried like any lane when its time comes."""
-    world = World(bounds=Bounds(suspended=2, away=3))
-    world.hop.down = refused()
-    for number in range(8):
-        world.queue.submit(f"mx:d{number}.example")
-    await world.settle_down()
-    assert [len(world.scheduler.suspended.records), len(world.scheduler.suspended.away)] == [2, 3]
-    assert world.events.count("lane_forgotten") == 3
-    assert world.state("mx:d0.example")["state"] == "healthy"
-    world.hop.down = None
-    await world.pass_time(310)
-    assert len(world.hop.arrived) == 8
 
 
 async def test_expiry_of_a_suspended_lane_needs_age_and_probes() -> None:
