@@ -45,6 +45,7 @@ class Phase:
     spool: Path = Path()  # where the points were found
     points: list[Point] = field(default_factory=list)
     hidden: int = 0
+    rare: int = 0  # calls that were not in every run
 
 
 def phases(directory: Path) -> list[Phase]:
@@ -122,8 +123,24 @@ def command(log: Path, calls: tuple[str, ...], *more: str, files: Sequence[Path]
     return strace(log, calls, *more, *paths)
 
 
-def enumerate_points(phase: Phase, directory: Path) -> None:
-    """A run that is not disturbed tells which points there are."""
+def enumerate_points(phase: Phase, directory: Path, runs: int) -> None:
+    """Runs that are not disturbed tell which points there are: those of the first, without what is not in
+    every run (a commit may write a page more, a client's octets may come in two pieces)."""
+    phase.points, phase.hidden = found(phase, directory)
+    for _ in range(runs - 1 if not phase.started else 0):
+        shutil.rmtree(directory)
+        there = {named(point) for point in found(phase, directory)[0]}
+        kept = [point for point in phase.points if named(point) in there]
+        phase.rare += len(phase.points) - len(kept)
+        phase.points = kept
+
+
+def named(point: Point) -> tuple[int, str, str]:
+    return point.thread, point.name, point.what
+
+
+def found(phase: Phase, directory: Path) -> tuple[list[Point], int]:
+    """The points of one run, and how many calls cannot be met."""
     log = directory.with_suffix(".trace")
     with world(phase, directory) as campaign:
         relay = campaign.relay
@@ -136,10 +153,9 @@ def enumerate_points(phase: Phase, directory: Path) -> None:
             begin(phase, campaign)
     calls = parse(log.read_text().splitlines())
     if phase.started:
-        phase.points, phase.hidden = of_files(phase.name, calls, threads[0])
-    else:
-        phase.points = of_threads(phase.name, calls, threads)
-        phase.hidden = sum(call.thread not in threads and is_write(call) for call in calls)
+        return of_files(phase.name, calls, threads[0])
+    hidden = sum(call.thread not in threads and is_write(call) for call in calls)
+    return of_threads(phase.name, calls, threads), hidden
 
 
 def begin(phase: Phase, campaign: Campaign) -> None:

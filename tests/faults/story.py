@@ -137,15 +137,17 @@ class Story:
 
     def wait(self, condition: Callable[[list[Lying]], bool]) -> None:
         """Until it is so, and the relay rests."""
+        seen: list[str] | None = None
         moved: list[str] | None = None
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if not self.campaign.relay.running:
                 raise Ended
-            with contextlib.suppress(sqlite3.DatabaseError):  # it was being written
-                if condition(lying(self.campaign.relay.spool)):
-                    before, moved = moved, movements(self.campaign.relay.pid)
-                    if moved is not None and moved == before:
+            before, moved = moved, movements(self.campaign.relay.pid)
+            if moved is not None and moved == before and moved != seen:
+                seen = moved  # nothing on the disk changes until it moves again
+                with contextlib.suppress(sqlite3.DatabaseError):  # it was being written all the same
+                    if condition(lying(self.campaign.relay.spool)):
                         return
             time.sleep(POLL)
         raise AssertionError(

@@ -14,11 +14,12 @@ from random import Random
 import pytest
 from faults.killing import Death, Phase, enumerate_points, kill_at, phases
 from faults.points import Point, labels, of_files, of_threads
-from faults.sizes import new_seed, rounds
+from faults.sizes import is_full, new_seed, rounds
 from faults.strace import Call, parse
 
 POINTS, ALL = 2, 10**6
-TRIES = 20  # for a point: in each run its number may be another
+TRIES, FULL_TRIES = 5, 20  # for a point: in each run its number may be another
+RUNS, FULL_RUNS = 1, 3  # that tell which points there are
 
 
 def chosen(directory: Path, number: int) -> list[tuple[Phase, Point]]:
@@ -29,8 +30,11 @@ def chosen(directory: Path, number: int) -> list[tuple[Phase, Point]]:
         every = [rng.choice(every)]
     pairs = []
     for phase in every:
-        enumerate_points(phase, directory / phase.name.replace(" ", "-"))
-        print(f"{phase.name}: {len(phase.points)} points, {phase.hidden} calls that cannot be met alone")
+        enumerate_points(phase, directory / phase.name.replace(" ", "-"), FULL_RUNS if is_full() else RUNS)
+        print(
+            f"{phase.name}: {len(phase.points)} points, {phase.hidden} calls that cannot be met alone, "
+            f"{phase.rare} that are not in every run"
+        )
         assert len(phase.points) > 10
         pairs += [(phase, point) for point in phase.points]
     return pairs if number >= ALL else rng.sample(pairs, min(number, len(pairs)))
@@ -39,7 +43,7 @@ def chosen(directory: Path, number: int) -> list[tuple[Phase, Point]]:
 def killed(phase: Phase, point: Point, directory: Path) -> list[Death]:
     """The last of them at the point, unless it was never met."""
     deaths: list[Death] = []
-    while len(deaths) < TRIES and not (deaths and deaths[-1].hit):
+    while len(deaths) < (FULL_TRIES if is_full() else TRIES) and not (deaths and deaths[-1].hit):
         shutil.rmtree(directory, ignore_errors=True)
         deaths.append(kill_at(phase, point, directory, deaths[-1].n if deaths else point.n))
     return deaths
@@ -62,7 +66,7 @@ def test_killed_at_every_write_of_the_story(tmp_path: Path) -> None:
     print(f"{len(pairs)} points, {len(pairs) - len(unmet)} met, {dict(figures)}")
     print("\n".join(f"not met: {point}" for point in unmet))
     assert wrong == [], "\n".join(wrong[:10])
-    assert unmet == []
+    assert not unmet or (not is_full() and len(unmet) < len(pairs))
 
 
 LOG = """
