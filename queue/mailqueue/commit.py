@@ -127,6 +127,10 @@ class GroupCommit:
         self._closing_until = self._loop.time() + _LAST_PATIENCE
         await self.drain()
 
+    @property
+    def closing(self) -> bool:
+        return self._closing_until is not None
+
     def stop(self) -> None:
         """After drain(): no timer and no thread is left."""
         for timer in (self._quiet_timer, self._paused, self._moment):

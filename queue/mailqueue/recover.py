@@ -22,9 +22,10 @@ from mailqueue.lost_log import has_more, keep
 from mailqueue.options import Options
 from mailqueue.orphans import newest
 from mailqueue.repair import needs_a_look, recount, repair
+from mailqueue.resume import resume_some
 from mailqueue.rows import milliseconds
-from mailqueue.schedule import Schedule, head
-from mailqueue.schema import NEVER, PAGE_SIZE, VERSION, connect_writer, create_tables, is_intact, version
+from mailqueue.schedule import Schedule
+from mailqueue.schema import PAGE_SIZE, VERSION, connect_writer, create_tables, is_intact, version
 from mailqueue.space import FULL_ERRNOS, Room
 from mailqueue.told import Told, read_meta
 from mailqueue.totals import Totals
@@ -44,6 +45,7 @@ class Recovery:
     held: int = 0
     last: int = 0  # highest message id that may have been used
     born: int = 0  # message ids below this are none of this database's
+    postponed: int | None = None  # see resume_some
     errors: list[tuple[str, Exception]] = field(default_factory=list)
 
 
@@ -206,19 +208,10 @@ class Opening:
         db.executemany("UPDATE entry SET state=?, due=?, crashes=? WHERE id=?", rows)
         Schedule(self._far).write(tx)
         Totals(db).write(db, tx.lanes.values())
-        self._reschedule(db, now)
+        self.found.postponed = resume_some(db, now, self._far)
         told = Told(db)
         told.find(len(rows), held)
         self.found.possibly_delivered, self.found.held = told.untold()
-
-    def _reschedule(self, db: sqlite3.Connection, now: int) -> None:
-        lanes = db.execute("SELECT name FROM lane WHERE next IS NULL").fetchall()
-        for (lane,) in lanes:
-            earliest = head(db, lane, now, self._far)
-            following = NEVER if earliest is None else earliest
-            db.execute("UPDATE lane SET next=?, not_before=0 WHERE name=?", (following, lane))
-        db.execute("UPDATE lane SET next=min(next, ?) WHERE not_before>0 AND next<?", (now, NEVER))
-        db.execute("UPDATE lane SET not_before=0 WHERE not_before>0")
 
     def _move_aside(self, reason: str) -> None:
         """Keep the damaged database whole, for salvage, and make room for a new one."""

@@ -23,6 +23,7 @@ from mailqueue.options import Options
 from mailqueue.orphans import Sweep, sweep
 from mailqueue.reader import Reader
 from mailqueue.recover import Opening, Recovery, check_format, explain
+from mailqueue.resume import Resume
 from mailqueue.rows import milliseconds
 from mailqueue.space import Room
 from mailqueue.store import Store
@@ -108,6 +109,8 @@ class Parts:
         if heard and found.possibly_delivered:
             self.observer.recovered(found.possibly_delivered, found.held, 0)
             self.commit.add(Tell())
+        if found.postponed is not None:
+            self._resume(Resume(found.postponed, self.writer.schedule.is_claimed, self._resume))
         started = self.ids.new()
         swept = Sweep()
 
@@ -121,6 +124,10 @@ class Parts:
             self._swept(swept, error)
 
         self.store.run(work, done)
+
+    def _resume(self, job: Resume) -> None:
+        if not self.commit.closing:
+            self.commit.add(job)
 
     def _swept(self, swept: Sweep, error: Exception | None) -> None:
         if error is not None:

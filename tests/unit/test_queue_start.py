@@ -25,6 +25,7 @@ from mailqueue import (
     durable,
     message_name,
 )
+from mailqueue.start import acquire
 
 
 def image(spool: Path) -> Path:
@@ -260,3 +261,51 @@ async def test_orphans_are_removed_and_strangers_left(tmp_path: Path) -> None:
         assert {kept, "README", "1"} == {path.name for path in (crashed / "content").iterdir()}
         assert seen.starts == [(0, 0, 1)]
         assert [str(error)[:7] for _, error in seen.errors] == ["2 files"]
+
+
+async def test_many_lanes_in_trouble_do_not_delay_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were claimed or postponed are offered again, but the start itself deals with a few."""
+    monkeypatch.setattr("mailqueue.resume.AT_START", 10)
+    monkeypatch.setattr("mailqueue.resume.CHUNK", 7)
+    clock, spool = FakeClock(), tmp_path / "spool"
+    lanes = [f"mx:d{number}.example" for number in range(60)]
+    async with opened(spool, now=clock.time) as queue:
+        for lane in lanes:
+            await queue.accept(message(lane))
+            queue.claim_lane(lane)
+        for lane in lanes[:40]:
+            queue.unclaim(lane, clock.time() + 300)
+        await queue.flush()
+        crashed = image(spool)
+    owned = acquire(crashed, SMALL, clock.time)
+    left = "SELECT count(*) FROM lane WHERE next IS NULL OR not_before>0"
+    assert owned.database.writer.execute(left).fetchone() == (50,)
+    queue, woken = Queue(owned, SMALL, Recorder(), clock.time), list[int]()
+    queue.on_wake = lambda: woken.append(1)
+    queue._parts.begin(heard=True)
+    queue.claim_lane(lanes[50])  # by this life: stays claimed
+    await queue.flush()
+    for _ in range(20):
+        await queue.flush()
+    assert woken
+    assert set(queue.claim(100, clock.time())) == set(lanes) - {lanes[50]}
+    await queue.close()
+
+
+async def test_a_queue_that_is_closed_at_once_leaves_lanes_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailqueue.resume.AT_START", 1)
+    monkeypatch.setattr("mailqueue.resume.CHUNK", 1)
+    clock, spool = FakeClock(), tmp_path / "spool"
+    async with opened(spool, now=clock.time) as queue:
+        for number in range(30):
+            await queue.accept(message(f"mx:d{number}.example"))
+            queue.claim_lane(f"mx:d{number}.example")
+    async with opened(spool, now=clock.time):
+        pass
+    monkeypatch.setattr("mailqueue.resume.AT_START", 100)
+    async with opened(spool, now=clock.time) as queue:
+        assert len(queue.claim(100, clock.time())) == 30
