@@ -69,8 +69,11 @@ class Content:
 
     @property
     def is_behind(self) -> bool:
-        """The disk is: no more should be written before on_drain. Two blocks are pending, or more."""
-        return self._filed and self._buffered + self._flying > 2 * self._store.block
+        """The disk is: no more should be written before on_drain. Two blocks are pending, or more.
+
+        Not while nothing is on its way there: nobody would call on_drain. So it can be, since the block of
+        the others becomes smaller when there are more of them."""
+        return self._flying > 0 and self._buffered + self._flying > 2 * self._store.block
 
     @property
     def data(self) -> bytes:

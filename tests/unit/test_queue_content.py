@@ -139,6 +139,28 @@ async def test_many_contents_share_what_is_in_memory(tmp_path: Path) -> None:
         await queue.accept(message(content=alone))
 
 
+async def test_nobody_waits_for_a_drain_that_does_not_come(tmp_path: Path) -> None:
+    """What one keeps in memory is too much all of a sudden, because others begin; the disk has nothing to do
+    for it, so nothing would ever say "go on"."""
+    async with opened(tmp_path / "spool") as queue:
+        slow, others = queue.content(), [queue.content() for _ in range(40)]
+        drained = asyncio.Event()
+        slow.on_drain = drained.set
+        slow.write(bytes(2**20))
+        await drained.wait()
+        slow.write(bytes(2**20 - 1))
+        for content in others:
+            content.write(bytes(200_000))
+        assert slow.pending == 2**20 - 1 and not slow.is_behind
+        slow.write(b".")
+        assert slow.is_behind
+        drained.clear()
+        await drained.wait()
+        await queue.accept(message(content=slow))
+        for content in others:
+            content.discard()
+
+
 async def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write may take less than it was given."""
     real = os.write
