@@ -70,10 +70,12 @@ class Threads:
 
 
 class Worker(Threads):
-    """One thread that does one thing after another, and is not starved."""
+    """One thread that does one thing after another, and is not starved. There from the start: a system that
+    has no thread left says so then, not to a queue at work."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         super().__init__(loop, name, 1)
+        self._start()
         self._waiting = 0  # calls that have not come back
         self._interval = _FIRST
         self._timer: asyncio.TimerHandle | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,12 @@ class Commits(Recorder):
     def committed(self, seconds: float, entries: int) -> None:
         super().committed(seconds, entries)
         self.happened.set()
+
+
+async def test_the_thread_that_syncs_is_there_from_the_start(tmp_path: Path) -> None:
+    """Under a limit of threads it is the start that fails, not the first checkpoint hours later."""
+    async with opened(tmp_path / "spool"):
+        assert "mailqueue-sync" in [thread.name for thread in threading.enumerate()]
 
 
 async def test_a_delivery_shares_the_sync_of_the_next_message(
