@@ -238,14 +238,14 @@ class Lane:
         if not throttle.ready(self, messages):
             self.slowed = self.slowed or now
             return False
+        if self.slowed:
+            self.tools.events.throttled(self.policy.route, now - self.slowed)
+            self.slowed = 0.0
         link = self.links.use(messages)
         if link is None:
             self.links.open_more(1)
             return False
         throttle.bucket.charge(now, messages)
-        if self.slowed:
-            self.tools.events.throttled(self.policy.route, now - self.slowed)
-            self.slowed = 0.0
         self.carrier.send(self._next(), link)
         return True
 
@@ -261,7 +261,8 @@ class Lane:
         if room > 0:
             throttle.holds(self, self.in_hand + room, self.links.working > 0)
         else:
-            self.slowed = self.slowed or self.tools.clock.monotonic()
+            if not self.in_hand:  # else what there is waits for a connection, unless _send_in_rate has seen
+                self.slowed = self.slowed or self.tools.clock.monotonic()
             if self.tools.crowded and not (self.in_hand or self.links.total):
                 self.away = self.due_at = throttle.later()
                 self.more = False

@@ -147,7 +147,7 @@ class LaneEvents(Recorder):
         self.metrics.retried_fresh.inc((route,))
 
     def throttled(self, route: str, seconds: float) -> None:
-        """A message goes so long after it could have gone without the rate of its route."""
+        """The rate of a route held a message back for so long; it goes as soon as there is a connection."""
         self.metrics.throttle_delay.inc((route,), seconds)
 
     def lane_suspended(self, lane: str, reason: str, seconds: float, text: str) -> None:

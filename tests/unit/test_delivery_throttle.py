@@ -242,6 +242,21 @@ async def test_how_long_the_rate_makes_wait_is_told() -> None:
     assert sum(seconds for _, seconds in world.events.of("throttled")) == pytest.approx(4.0, abs=0.1)
 
 
+@pytest.mark.parametrize(("rate", "told"), [(FAST, 2.0), (SLOW, 10.0)])
+async def test_a_wait_for_a_connection_is_none_for_the_rate(rate: tuple[int, float], told: float) -> None:
+    """Its length says whether a rate is too low; a next hop that takes a minute for each has a rate to spare.
+    However much waits: in hand, and on disk."""
+    world = limited(rate, concurrency=1)
+    world.hop.hold = True
+    for _ in range(100):
+        world.queue.submit(LANE)
+    for sent in range(1, 5):
+        await world.pace(60, 0.1)
+        assert (len(world.hop.order), len(world.hop.busy)) == (sent, 1)
+        world.hop.answer()
+    assert sum(seconds for _, seconds in world.events.of("throttled")) < told
+
+
 async def test_a_lane_without_a_rate_says_so() -> None:
     world = World()
     world.queue.submit(LANE)
