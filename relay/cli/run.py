@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from mailqueue.errors import QueueError, SpoolLocked, SpoolUnusable
+from mailqueue.errors import QueueError, SpoolLocked
 from relay.app import App, StartFailed
 from relay.cli import exits
 from relay.cli.memory import keep_freed
@@ -185,7 +185,7 @@ class Process:
 
 def refused(error: Exception) -> int:
     """Says why nothing was started; the exit code."""
-    foreign = isinstance(error, SpoolUnusable) and os.geteuid()
+    foreign = isinstance(error.__cause__, PermissionError) and os.geteuid()  # what explain() was told
     advice = "; be the relay's user, or give this one a directory of its own as spool:" if foreign else ""
     print(f"relay: {error}{advice}", file=sys.stderr)
     if isinstance(error, StartFailed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mailqueue.errors import SpoolUnusable
+from mailqueue.recover import explain
 from relay.cli.denied import denied, user_name
 from relay.cli.main import PLACES, find_config, main, parser
 from relay.cli.run import refused
@@ -129,13 +130,28 @@ def test_who_may_not_ask_is_told_whom_to_be(tmp_path: Path) -> None:
     assert [user_name(0), user_name(4_000_000_000)] == ["user root", "user id 4000000000"]
 
 
-@pytest.mark.parametrize(("user", "told"), [(0, False), (1000, True)])
+@pytest.mark.parametrize(
+    ("user", "reason", "told"),
+    [
+        (0, PermissionError(13, "Permission denied"), False),
+        (1000, PermissionError(13, "Permission denied"), True),
+        (1000, NotADirectoryError(20, "Not a directory"), False),
+        (1000, sqlite3.OperationalError("disk I/O error"), False),
+    ],
+)
 def test_a_spool_that_cannot_be_used(
-    user: int, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    user: int,
+    reason: Exception,
+    told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`relay run` of a plain user without a configuration meets the default spool: 73, and what to do."""
+    """`relay run` of a plain user without a configuration meets the default spool: 73, and what to do. To be
+    somebody else mends no disk."""
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    assert refused(SpoolUnusable("the spool /x cannot be used")) == 73
+    error = explain(reason, Path("/x"))
+    error.__cause__ = reason
+    assert refused(error) == 73
     text = capsys.readouterr().err
     assert text.startswith("relay: the spool /x cannot be used") and text.count("\n") == 1
     assert ("give this one a directory of its own as spool:" in text) is told
