@@ -1,13 +1,14 @@
 """A DNS server that is in trouble: HostileDns, in a thread of its own.
 
-A share of its answers is replaced by trouble of any kind. What is definite and false is said once
-between two true answers.
+A share of its answers is replaced by trouble of any kind. What is definite and false is said once in a while:
+that is longer than an answer is kept and a question is asked, so that it is not what confirms itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from random import Random
@@ -18,7 +19,7 @@ import dns.message
 from relay.demo.dns import Record, SmallDns, Step
 
 TROUBLE = tuple(step for step in get_args(Step) if step != "ok")
-TRUNCATED = 2  # in the third octet (RFC 1035 4.1.1)
+AGAIN = 60.0  # s
 WRONG = frozenset({"nxdomain", "nodata"})  # definite answers, and not true
 
 
@@ -30,7 +31,7 @@ class HostileDns(SmallDns):
         self.share = 0.0
         self.done: Counter[str] = Counter()
         self._random = random
-        self._wrong: set[tuple[str, str]] = set()  # what was answered wrongly since it was answered right
+        self._wrong: dict[tuple[str, str], float] = {}  # when that was last answered wrongly
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -45,24 +46,15 @@ class HostileDns(SmallDns):
         self._thread.join(10)
         self._loop.close()
 
-    def answer_udp(self, data: bytes) -> bytes | None:
-        before = set(self._wrong)
-        said = super().answer_udp(data)
-        if said is not None and said[2] & TRUNCATED:  # the answer comes over TCP, and may be wrong
-            self._wrong |= before
-        return said
-
     def _step(self, request: dns.message.Message | None, transport: str) -> Step:
         told = super()._step(request, transport)
         if request is None or told != "ok" or self._random.random() >= self.share:
-            if request is not None and told == "ok":
-                self._wrong.discard(key(request))
             return told
         step = cast(Step, self._random.choice(TROUBLE))
-        if step in WRONG and key(request) in self._wrong:
+        if step in WRONG and time.monotonic() - self._wrong.get(key(request), -AGAIN) < AGAIN:
             step = "servfail"
         if step in WRONG:
-            self._wrong.add(key(request))
+            self._wrong[key(request)] = time.monotonic()
         self.done[f"{step} {transport}"] += 1
         return step
 

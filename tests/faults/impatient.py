@@ -1,6 +1,6 @@
 """The relay with short time-outs: `python -m faults.impatient run ...`. Nothing else about it is changed.
 
-A next hop has 0.6 s for each phase and 3 s after the dot; a DNS server 0.2 s, its answers are kept no longer
+A next hop has 0.6 s for each phase and 3 s after the dot; a DNS server 0.5 s, its answers are kept no longer
 than it says; where places are short a silent client has 1 s.
 """
 
@@ -31,8 +31,8 @@ def run() -> None:
     setattr(Timeouts.__init__, "__defaults__", short)  # noqa: B010  a plain assignment is an error to mypy
     channel.PRESSED_TIME, channel.PRESSED_AGE = 1.0, 6.0
     lookup.MIN_TTL = 0.0
-    keywords(DnsClient).update(try_seconds=0.2, question_seconds=0.6)
-    keywords(Resolver).update(seconds=2.0)
+    keywords(DnsClient).update(try_seconds=0.5, question_seconds=1.2)
+    keywords(Resolver).update(seconds=4.0)
     sys.exit(main())
 
 

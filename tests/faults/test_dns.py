@@ -79,7 +79,7 @@ def test_dns_in_every_kind_of_trouble(tmp_path: Path) -> None:
             campaign.load.stop()
             dns.share = 0.0
             dns.set("loop.example", HERE)
-            findings = campaign.finish()
+            findings = campaign.finish(120)
             bounced = {address for notice in campaign.history().notices for address in notice.recipients}
     print(findings)
     print(", ".join(f"{count} {kind}" for kind, count in sorted(dns.done.items())))
