@@ -57,22 +57,41 @@ def of_threads(phase: str, calls: Iterable[Call], threads: Sequence[int]) -> lis
 
 def labels(calls: Iterable[Call]) -> list[str]:
     """For calls of one name in one thread: what each is about, and the how manieth of that. A write to the
-    log: the commit and the frame; a commit may have a frame more in one run than in another."""
+    log: the commit and the frame. A commit of one page is not counted with the others: what it changes may
+    also go with the next."""
     counts: Counter[str] = Counter()
-    commit, frame, ends, found = 1, 0, False, []
+    frames = Frames()
+    found = []
     for call in calls:
         what = described(call)
         if call.name == "pwrite64" and what == LOG and call.offset >= LOG_HEADER:
-            if len(call.data) == FRAME_HEADER:
-                frame, ends = frame + 1, call.data[4:8] != bytes(4)
-                found.append(f"commit {commit}, frame {frame}")
-            else:
-                found.append(f"commit {commit}, frame {frame}, page")
-                commit, frame = (commit + 1, 0) if ends else (commit, frame)
+            found.append(frames.label(call.data))
         else:
             counts[what] += 1
             found.append(f"{what} {counts[what]}")
     return found
+
+
+class Frames:
+    """Names the writes to the log one by one: a header of a frame, its page, ..."""
+
+    def __init__(self) -> None:
+        self._commits = self._lone = self._frame = 0
+        self._name = ""
+
+    def label(self, data: bytes) -> str:
+        if len(data) != FRAME_HEADER:
+            return f"{self._name}, page"
+        self._frame += 1
+        ends = data[4:8] != bytes(4)
+        if self._frame == 1:
+            self._lone, self._commits = self._lone + ends, self._commits + (not ends)
+        lone = ends and self._frame == 1
+        self._name = (
+            f"commit of one page {self._lone}" if lone else f"commit {self._commits}, frame {self._frame}"
+        )
+        self._frame = 0 if ends else self._frame
+        return self._name
 
 
 def of_files(phase: str, calls: Iterable[Call], main: int) -> tuple[list[Point], int]:

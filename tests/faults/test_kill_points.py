@@ -94,8 +94,11 @@ def test_the_points_of_threads_watched_alone() -> None:
 
 def test_a_frame_more_in_one_commit_shifts_no_other() -> None:
     """The number of a write to the log is another, its label is not."""
-    assert labels(log_of(2, 1))[-1] == labels(log_of(3, 1))[-1] == "commit 2, frame 1, page"
-    assert labels(log_of(3, 1))[4:6] == ["commit 1, frame 2, page", "commit 1, frame 3"]
+    assert labels(log_of(2, 2))[-1] == labels(log_of(3, 1, 2))[-1] == "commit 2, frame 2, page"
+    assert labels(log_of(3, 1))[4:] == [
+        "commit 1, frame 2, page", "commit 1, frame 3", "commit 1, frame 3, page", "commit of one page 1",
+        "commit of one page 1, page",
+    ]  # fmt: skip
 
 
 def log_of(*commits: int) -> list[Call]:
