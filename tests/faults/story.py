@@ -177,7 +177,7 @@ def movements(pid: int) -> list[str] | None:
             if "\nState:\tS" not in status:
                 return None
             found.append(status[status.index("\nvoluntary_ctxt_switches") :])
-    except FileNotFoundError:  # it has ended just now
+    except (FileNotFoundError, ProcessLookupError):  # it has ended just now
         return None
     return found
 
