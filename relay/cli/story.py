@@ -135,7 +135,7 @@ def remedies(faults: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _remedy(fault: dict[str, Any]) -> str:
-    if "files" not in fault:  # of an older relay that still runs
+    if "login_by" not in fault:  # of an older relay that still runs
         return ""
     files = " and ".join(map(printable, fault["files"]))
     route, user = printable(fault["route"]), printable(fault["username"])
@@ -143,7 +143,7 @@ def _remedy(fault: dict[str, Any]) -> str:
         return f"certificates are checked by {files} (ca_file of route {route})" if files else ""
     if not user:
         return f"route {route} has no username to log in with"
-    what = "password" if fault["reason"] == "auth" else "secret"
+    what = "password" if fault["login_by"] == "password" else "secret"
     if files:
         return f"the {what} of {user} is in {files}, read again when it changes"
     return f"the {what} of {user} stands in the configuration of route {route}; reload when it is changed"

@@ -48,8 +48,9 @@ def _pace(lane: Lane | None, offset: float) -> dict[str, object]:
 
 def describe_faults(tools: Tools, route: str = "") -> list[dict[str, object]]:
     """The standing faults (of a route): route, reason, host (who said it), reply, since and until, epoch
-    seconds of their begin and of when the host is asked again; username: the route's, "" without a login;
-    files: the paths of what may be wrong, none where a secret stands in the configuration."""
+    seconds of their begin and of when the host is asked again; username and login_by ("password" or "oauth"):
+    the route's, "" without a login; files: the paths of what may be wrong, none where a secret stands in the
+    configuration."""
     offset = tools.clock.time() - tools.clock.monotonic()
     return [
         {
@@ -69,9 +70,9 @@ def describe_faults(tools: Tools, route: str = "") -> list[dict[str, object]]:
 def _where(tools: Tools, route: str, reason: str) -> dict[str, object]:
     policy = tools.table.policy(f"route:{route}")
     if policy is None:
-        return {"username": "", "files": []}
-    username = policy.login.username if policy.login is not None else ""
-    return {"username": username, "files": list(to_mend(policy, reason))}
+        return {"username": "", "login_by": "", "files": []}
+    username, by = (policy.login.username, policy.login.by) if policy.login is not None else ("", "")
+    return {"username": username, "login_by": by, "files": list(to_mend(policy, reason))}
 
 
 def _work(lane: Lane | None) -> dict[str, object]:

@@ -62,7 +62,7 @@ def test_the_story_of_a_deferred_message() -> None:
 FAULT = {
     "route": "smarthost", "reason": "auth", "host": "smtp1.example.net[192.0.2.1]:587",
     "reply": "535 5.7.8 wrong \x1b[2J", "since": EPOCH - 300, "until": EPOCH + 25,
-    "username": "app", "files": ["/run/secrets/smarthost"],
+    "username": "app", "login_by": "password", "files": ["/run/secrets/smarthost"],
 }  # fmt: skip
 SAID = "smtp1.example.net[192.0.2.1]:587 refuses our user name or password: 535 5.7.8 wrong \\x1b[2J "
 AT_FAULT = f"{SAID}(at fault since 22:08:20, 5 min; asked again in 25 s)"
@@ -108,8 +108,12 @@ def test_trouble_is_told_once(others: list[dict[str, Any]], lines: int) -> None:
         ({"files": []}, [STANDS]),
         ({"username": "", "files": []}, ["route smarthost has no username to log in with"]),
         (
-            {"reason": "token", "files": ["/a", "/b"]},
+            {"reason": "token", "login_by": "oauth", "files": ["/a", "/b"]},
             ["the secret of app is in /a and /b, read again when it changes"],
+        ),
+        (
+            {"login_by": "oauth"},
+            ["the secret of app is in /run/secrets/smarthost, read again when it changes"],
         ),
         ({"reason": "tls", "files": []}, []),
         (
@@ -122,7 +126,7 @@ def test_trouble_is_told_once(others: list[dict[str, Any]], lines: int) -> None:
 def test_where_a_fault_is_mended(fault: dict[str, Any], expected: list[str]) -> None:
     """The path of the file, once however many hosts say no; what stands elsewhere is named as well."""
     assert list(remedies([FAULT | fault, FAULT | fault | {"host": "b.example[192.0.2.2]:587"}])) == expected
-    older = {name: value for name, value in FAULT.items() if name not in ("files", "username")}
+    older = {name: value for name, value in FAULT.items() if name not in ("files", "username", "login_by")}
     assert list(remedies([older])) == []
 
 

@@ -29,7 +29,7 @@ async def test_one_host_at_fault_is_left_in_peace_and_the_other_goes_on() -> Non
     (fault,) = here.scheduler.faults()
     assert (fault["host"], fault["reason"], fault["reply"]) == (f"{A}[192.0.2.1]:587", "auth", "535 4.7.8 no")
     assert here.state(LANE)["faults"] == [fault]
-    assert (fault["username"], fault["files"]) == ("relay", [])
+    assert (fault["username"], fault["login_by"], fault["files"]) == ("relay", "password", [])
     here.hop.faulty.clear()
     await here.pass_time(230)
     assert here.events.of("route_fault_ended") == [("smarthost", f"{A}:587", "auth")]
