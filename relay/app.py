@@ -278,8 +278,10 @@ class App:
             self.events.stopping(f"no longer accepting{told}")
         self._users.stop()
         self._authenticator.close()
-        if hasattr(self, "scheduler") and not self.health.failed:
-            await self.scheduler.stop(max(0.0, deadline - time.monotonic()))
+        if hasattr(self, "scheduler"):
+            self.scheduler.halt()
+            if not self.health.failed:
+                await self.scheduler.stop(max(0.0, deadline - time.monotonic()))
         for part in (getattr(self, name, None) for name in ("admin", "control")):
             if part is not None:
                 await part.stop()

@@ -87,10 +87,14 @@ class Scheduler:
     async def stop(self, seconds: float) -> None:
         """No new transactions; those past the final dot may finish within `seconds`; the rest is given
         back."""
+        self.halt()
+        await stop([*self.lanes.values(), *self.parting], self.tools, seconds)
+
+    def halt(self) -> None:
+        """Nothing new from now on, and no question to the queue. All of the stop when that has failed."""
         self.tools.stopping = True
         if self._timer is not None:
             self._timer.cancel()
-        await stop([*self.lanes.values(), *self.parting], self.tools, seconds)
 
     def reload(self, config: Config, table: Table, resolver: Hosts) -> None:
         """From now on `config` holds. What is in hand is sorted anew, the rest when it is taken."""

@@ -104,6 +104,7 @@ def test_a_call_that_fails(tmp_path: Path, name: str) -> None:
                 assert relay.wait() == IO_ERROR, relay.log()
         if row.ends:
             assert row.says in relay.log()
+            assert "Traceback" not in relay.log()
         else:
             relay.wait_until(lambda: row.says in relay.log(), f"saying {row.says}")
             relay.wait_until(relay.ready, "well again")

@@ -19,7 +19,7 @@ from faults.strace import Call, parse
 
 POINTS, ALL = 2, 10**6
 TRIES, FULL_TRIES = 5, 20  # for a point: in each run its number may be another
-RUNS, FULL_RUNS = 1, 3  # that tell which points there are
+RUNS, FULL_RUNS = 1, 8  # that tell which points there are
 
 
 def chosen(directory: Path, number: int) -> list[tuple[Phase, Point]]:

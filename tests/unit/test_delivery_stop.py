@@ -8,6 +8,7 @@ from fakes.delivery import FakeTable, refused, said
 from fakes.delivery_world import LANE, World
 
 from relay.config.model import Config
+from relay.delivery.tools import Bounds
 
 
 async def test_stop_gives_back_what_is_not_past_the_dot_and_lets_the_rest_finish() -> None:
@@ -45,6 +46,18 @@ async def test_stop_cuts_what_is_past_the_dot_at_the_deadline_and_says_ambiguous
     assert (len(remaining), keywords["counted"]) == (1, True)
     assert keywords["due"] >= world.clock.time() + 600
     assert world.events.count("ambiguous") == 1
+
+
+async def test_once_halted_it_asks_the_queue_nothing() -> None:
+    """A queue that has failed is closed while next hops are still connected; the timer goes on otherwise."""
+    world = World(bounds=Bounds(tick=0.001))
+    asked = asyncio.Event()
+    world.queue.next_wake = asked.set  # type: ignore[method-assign]
+    await asyncio.wait_for(asked.wait(), 30)
+    world.scheduler.halt()
+    asked.clear()
+    await asyncio.sleep(0.02)  # in which it would have asked
+    assert not asked.is_set()
 
 
 async def test_stop_during_an_opening_leaves_nothing_open() -> None:
