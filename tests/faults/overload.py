@@ -28,7 +28,10 @@ LOOK = 0.2  # s between two looks at the memory
 class Overload(Campaign):
     """peak: octets resident at most while watched. sent: more logs of letters than the load's own."""
 
-    def __init__(self, directory: Path, seed: int, *, limits: Mapping[str, int], **more: Any) -> None:
+    def __init__(
+        self, directory: Path, seed: int, *, limits: Mapping[str, int], concurrency: int = 20, **more: Any
+    ) -> None:
+        """concurrency: connections to the next hop, of each of four lanes."""
         settings: dict[str, Any] = {"clients": 20, "make": small, "pause": 0.1, "operator": False}
         super().__init__(directory, seed, **{**settings, **more})
         self._tls = ReservedPort()
@@ -48,7 +51,9 @@ class Overload(Campaign):
             "limits": limits,
             "log": {"level": "warning"},
         }
-        self.relay.configure(merged(configuration(self.next_hop.port), own))
+        usual = configuration(self.next_hop.port)
+        own["routes"] = [{**route, "concurrency": concurrency} for route in usual["routes"]]
+        self.relay.configure(merged(usual, own))
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__(*exc)

@@ -96,6 +96,10 @@ def test_no_inodes(tmp_path: Path) -> None:
         with Campaign(tmp_path / "campaign", 1, config=config, clients=0, operator=False) as campaign:
             relay, hand = campaign.relay, Hand(campaign)
             assert hand.send(2, 200_000) == [250] * 2
+            content = relay.spool / "content"
+            relay.wait_until(
+                lambda: not any(content.iterdir()), "done with these, whose inodes are free then"
+            )
             client = Client(relay.smtp_port)
             made = use_up_inodes(disk)
             assert hand.one(client, 200_000).text.startswith(FULL)  # before the relay has looked again
