@@ -22,6 +22,7 @@ MEMORY = 300 * 2**20  # octets, at most
 FULL_PATIENCE, CI_PATIENCE = 1.0, 5.0  # s, of honest clients: what is promised, and where the machine is busy
 FULL_LATE, CI_LATE = 0.05, 0.5  # of the loop's timers may be late, the same; in 3 s there are 6
 LATE = 0.5  # s
+EACH = 100  # connections of each hostile kind
 ENOUGH = 100  # letters, or the load was none
 SLOW_MACHINE = 60.0  # s more for these
 
@@ -50,7 +51,7 @@ def test_five_hundred_hostile_connections_of_five_kinds(tmp_path: Path) -> None:
     """20 honest clients get 250 with a p99 below 1 s, resident memory stays below 300 MB."""
     seconds = rounds(3, 120)
     with Overload(tmp_path, new_seed(), limits={"sessions": 1000}) as campaign:
-        crowd = Crowd(campaign.relay.smtp_port, campaign.tls_port, 100)
+        crowd = Crowd(campaign.relay.smtp_port, campaign.tls_port, EACH)
         campaign.load.start()
         with crowd, campaign.watched():
             bear(campaign, seconds)
@@ -58,7 +59,7 @@ def test_five_hundred_hostile_connections_of_five_kinds(tmp_path: Path) -> None:
             campaign.load.stop()
         print(crowd.said)
         measured(campaign)
-        assert sessions > 400
+        assert sessions > 3 * EACH  # who guesses or does not read is cut, and comes again
         assert at(campaign.load.waits, 0.99) < 2 * patience()
         assert campaign.load.acked > ENOUGH
         findings = campaign.finish()
