@@ -107,7 +107,8 @@ class App:
             lane_state=self.scheduler.lane_state,
             explain=self._explain,
             facts=self._facts,
-            changed=self._changed,
+            begins=self._begins,
+            changed=self.events.operator,
         )
         self.control = Control(self.config.spool, commands, self.events, runtime_directory(os.environ))
         await _bound(self.control.start(), "spool", str(self.control.place), "move away what is there")
@@ -198,9 +199,8 @@ class App:
         rewriter = Rewriter(self.config.rewrite)
         return describe(self.table, self.resolver, recipient, sender, rewriter.sender)
 
-    def _changed(self, action: str, entries: int, text: str) -> None:
-        """An operator did something. Who says "retry" means the next hops in trouble as well."""
-        self.events.operator(action, entries, text)
+    def _begins(self, action: str) -> None:
+        """An operator does something. Who says "retry" means the next hops in trouble as well."""
         if action == "retry":
             self.scheduler.hasten()
 

@@ -58,13 +58,15 @@ def _nothing(lane: str) -> dict[str, Any]:
 @dataclass
 class Commands:
     """lane_state: what delivery knows of a lane ({} where it knows nothing); explain: (recipient, sender) ->
-    where mail would go; facts: what `status` adds; changed: told of changes, (action, entries, filter).
+    where mail would go; facts: what `status` adds; begins: told of a change before it is made, which may take
+    a while (action); changed: told of it afterwards, (action, entries, filter).
     """
 
     queue: OperatorQueue
     lane_state: Callable[[str], dict[str, Any]] = _nothing
     explain: Callable[[str, str], Awaitable[dict[str, Any]]] = Unavailable().explain
     facts: Callable[[], dict[str, Any]] = dict
+    begins: Callable[[str], None] = default(default=lambda action: None)
     changed: Callable[[str, int, str], None] = default(default=lambda action, entries, text: None)
 
     async def answer(self, request: Mapping[str, Any]) -> AsyncIterator[Page]:
@@ -174,6 +176,7 @@ class Commands:
             "release": self.queue.release,
             "drop": self.queue.drop,
         }[command]
+        self.begins(command)
         count = await self._each(act, chosen)
         self.changed(command, count, str(chosen))
         return [{"end": True, "count": count}]

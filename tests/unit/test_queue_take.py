@@ -349,6 +349,41 @@ async def test_a_million_due_rows_stand_in_nobodys_way(tmp_path: Path) -> None:
         assert steps[0] <= few * 1.1
 
 
+async def test_a_thousand_lanes_stand_in_nobodys_way(tmp_path: Path) -> None:
+    """An accept, a take, a settle, a lane that wakes up, a look at the numbers: each costs the same."""
+    async with opened(tmp_path / "spool") as queue:
+        await asyncio.gather(*(queue.accept(message(f"mx:d{number}.example")) for number in range(5)))
+        await steps_of_a_turn(queue)
+        few = await steps_of_a_turn(queue)
+        await asyncio.gather(*(queue.accept(message(f"mx:e{number}.example")) for number in range(1500)))
+        assert await steps_of_a_turn(queue) <= few * 1.1
+
+
+async def steps_of_a_turn(queue: Queue) -> int:
+    """Steps of SQLite's machine while one message comes and is deferred."""
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    queue._database.writer.set_progress_handler(step, 1)
+    await queue.accept(message(LANE))
+    queue.claim_lane(LANE)
+    for entry in await queue.take(LANE, 1):
+        queue.settle(entry, entry.recipients, due=time.time() + 60)
+    await queue.flush()
+    queue.unclaim(LANE)
+    queue.next_wake()
+    for lane in queue.claim(1, time.time()):
+        queue.unclaim(lane)
+    queue.stats()
+    queue.lane_tally(LANE)
+    await queue.flush()
+    queue._database.writer.set_progress_handler(None, 1)
+    return steps
+
+
 async def test_what_is_given_back_and_due_is_told_to_whoever_has_the_lane(tmp_path: Path) -> None:
     """It need not be the holder that asks for the lane's entries now."""
     async with opened(tmp_path / "spool") as queue:
