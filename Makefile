@@ -42,8 +42,9 @@ test: .venv/.developer ## all tests (ARGS="tests/unit -k front" runs some)
 image: .venv/.developer ## build the container's image without a registry, and run it (as root; a minute or two)
 	RELAY_IMAGE=1 $(BIN)/pytest -s tests/integration/test_image.py $(ARGS)
 
-scale: .venv/.developer ## full sizes: 200,000 queued messages; 100 connections with 50 MB each; 10,000 guesses (minutes, GBs)
-	RELAY_FULL=1 $(BIN)/pytest -s tests/integration/test_scale.py tests/integration/test_logins.py \
+scale: .venv/.developer ## full sizes: a million queued, 100,000 lanes, 100 connections with 50 MB each, 10,000 guesses (half an hour, GBs)
+	RELAY_FULL=1 $(BIN)/pytest -s tests/integration/test_scale.py tests/integration/test_scale_lanes.py \
+		tests/integration/test_logins.py \
 		tests/integration/test_limits.py $(ARGS)
 
 faults: .venv/.developer ## full sizes of what tests/faults/ does: kills, power cuts, sick disks (hours; ARGS=tests/faults/test_x.py)

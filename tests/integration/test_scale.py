@@ -105,17 +105,24 @@ def test_a_long_queue_costs_disk_not_memory(tmp_path: Path) -> None:
             pages = {" ".join(words): first_page(relay, *words) for words in wanted}
             retried = relay.command("queue", "retry", "--all", seconds=600).stdout
         assert (rows, retried) == (QUEUED, f"{QUEUED} messages will be tried now\n")
-        relay.kill9()
-        again = relay.start()
+        with waiting_relay(tmp_path / "empty", 0) as peer:
+            peers = start_again(peer)  # a busy machine starts nothing at once
+            again = start_again(relay)
         assert relay.waiting() == QUEUED
         after = relay.resident()
     print(f"{QUEUED} queued: peak {memory.highest / MB:.0f} MB resident, list {took:.1f} s")
-    print(f"accepting again after {again:.2f} s with {after / MB:.0f} MB; the first page of a list:")
+    print(f"accepting again after {again:.2f} s, an empty one {peers:.2f} s, with {after / MB:.0f} MB")
     print("\n".join(f"    {seconds:.2f} s  relay queue list {words}" for words, seconds in pages.items()))
     assert max(memory.highest, after) < 150 * MB
-    assert again < 2.0 or not FULL
+    assert again < max(2.0, 1.5 * peers) or not FULL
     assert pages[""] < 0.5 or not FULL
     assert max(pages.values()) < 2.5 or not FULL
+
+
+def start_again(relay: RelayProcess) -> float:
+    """Seconds from a start after kill -9 until it accepts."""
+    relay.kill9()
+    return relay.start()
 
 
 FILTERS = (

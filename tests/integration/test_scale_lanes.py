@@ -18,7 +18,7 @@ from fakes.full_spool import fill
 from fakes.live_mail import LiveMail, Taken, percentile
 from fakes.ports import ReservedPort
 from fakes.relay_process import RelayProcess
-from integration.test_scale import FULL, MB, PeakMemory, smtp_sink
+from integration.test_scale import FULL, MB, PeakMemory, smtp_sink, start_again
 
 LANES, EACH = (100_000, 10) if FULL else (200, 2)
 FEW = 10
@@ -86,16 +86,16 @@ def test_mail_flows_beside_many_lanes_in_trouble(tmp_path: Path) -> None:
         scrapes = scrape(many), scrape(few)
         assert len(lanes) >= LANES + 1
         assert many.metric("relay_delivery_attempts_total", result="deferred") == 0
-        many.kill9()
-        again = many.start()
+        peers, again = start_again(few), start_again(many)
         assert many.waiting() >= LANES * EACH
     down.close()
     print(f"scrape {1e3 * scrapes[0]:.1f} ms, beside few {1e3 * scrapes[1]:.1f} ms")
-    print(f"peak {memory.highest / MB:.0f} MB resident, accepting again after {again:.2f} s")
+    print(f"peak {memory.highest / MB:.0f} MB resident")
+    print(f"accepting again after {again:.2f} s, with few lanes {peers:.2f} s")
     assert memory.highest < 150 * MB
     assert ratio < 1.5 or not FULL
     assert scrapes[0] < 1.5 * scrapes[1] or not FULL
-    assert again < 2.0 or not FULL
+    assert again < max(2.0, 1.5 * peers) or not FULL
 
 
 def suspended(relay: RelayProcess) -> float:
