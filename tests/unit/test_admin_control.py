@@ -32,14 +32,13 @@ class Side:
     def __init__(self, spool: Path, queue: FakeQueue, runtime: Path | None = None) -> None:
         self.spool, self.queue = spool, queue
         self.changes: list[tuple[str, int, str]] = []
-        self.begun: list[tuple[str, int]] = []  # and how many rows there were
         self.events = Events()
         commands = Commands(
             queue,
             lane_state=lambda lane: {"lane": lane, "state": "healthy", "reason": ""},
             explain=self.explain,
             facts=lambda: {"version": "1"},
-            begins=lambda action: self.begun.append((action, len(queue.rows))),
+            begins=lambda action: self.changes.append((action, len(queue.rows), "begins")),
             changed=lambda action, entries, text: self.changes.append((action, entries, text)),
         )
         self.control = Control(spool, commands, self.events, runtime)
@@ -207,16 +206,14 @@ async def test_changes_are_counted_and_told(
 ) -> None:
     """The answer has the count; the log learns who changed what, delivery before it is changed."""
     assert await side.ask(request_) == [{"end": True, "count": told[1]}]
-    assert side.begun == [(told[0], 3)]
     assert len(side.queue.rows) == left
-    assert side.changes == [told]
+    assert side.changes == [(told[0], 3, "begins"), told]
 
 
 async def test_a_dry_run_only_counts(side: Side) -> None:
     """Nothing is changed or told."""
     assert (await side.ask({"command": "drop", "all": True, "dry_run": True}))[0]["count"] == 3
-    assert len(side.queue.rows) == 3
-    assert (side.changes, side.begun) == ([], [])
+    assert (len(side.queue.rows), side.changes) == (3, [])
 
 
 @pytest.mark.parametrize(
