@@ -175,8 +175,6 @@ class Lane:
         batch = max(2, connections * self.tools.bounds.per_connection)
         if 2 * len(self.waiting) > batch or self.tools.stopping:
             return
-        if self.throttle is None and self.links.unknown and not (self.in_hand or self.gone):
-            return self.links.open_more(1)  # first: where none can be had, all stays on disk untouched
         n = min(batch, self.tools.room(not self.waiting and not self.links.busy))
         if n > 0 and self.throttle is not None:
             n = min(n, self._room_in_rate(self.throttle))

@@ -38,12 +38,11 @@ class Owner(Holder, Protocol):
 class Links:
     """busy: what each connection carries; targets: where each one goes; choices: addresses there were to
     choose from; abroad: places that detours have without a connection in `busy`; elder: the connections of a
-    lane of this name that was suspended and still sends; pool: where places are taken;
-    nowhere: DNS said for good, the last time, that there is nothing to connect to."""
+    lane of this name that was suspended and still sends; pool: where places are taken."""
 
     __slots__ = (
-        "abroad", "busy", "choices", "closing", "elder", "idle", "nowhere", "opening", "owner", "policy",
-        "pool", "stale", "targets", "tools", "window",
+        "abroad", "busy", "choices", "closing", "elder", "idle", "opening", "owner", "policy", "pool",
+        "stale", "targets", "tools", "window",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, policy: LanePolicy, tools: Tools) -> None:
@@ -58,7 +57,6 @@ class Links:
         self.stale: set[Link] = set()  # busy, and of an older configuration
         self.closing: set[Link] = set()  # given up, and not yet known to be gone
         self.opening = 0
-        self.nowhere = False
         self.abroad = 0
         self.choices = 1
         self.elder: Links | None = None
@@ -72,11 +70,6 @@ class Links:
         """What the next hop may count as a connection of this lane."""
         own = len(self.idle) + len(self.busy) + self.opening + len(self.closing) + self.abroad
         return own + self.elder.total if self.elder is not None else own
-
-    @property
-    def unknown(self) -> bool:
-        """True when it takes a connection to know whether anything can be sent."""
-        return not (self.idle or self.busy or self.nowhere or self.policy.capture is not None)
 
     @property
     def full(self) -> bool:
@@ -187,7 +180,6 @@ class Links:
             if policy is not self.policy and isinstance(error, Exception):
                 self.owner.pump()
             elif isinstance(error, NoSuchHost):
-                self.nowhere = True
                 self.owner.nowhere(error.reply)
             elif isinstance(error, Exception):
                 self.owner.unreachable(self._trouble(error))
@@ -199,7 +191,7 @@ class Links:
         self.pool.serve()
 
     def _opened(self, link: Link, target: Target | None, choices: int, policy: LanePolicy) -> None:
-        self.choices, self.nowhere = choices, False
+        self.choices = choices
         self.targets[link] = target
         self.tools.events.connection_opened(self.policy.route)
         link.on_lost = self._lost

@@ -105,7 +105,7 @@ class Scheduler:
         for lane in list(self.lanes.values()):
             lane.renew(table.policy(lane.name))
         tools.faults.renew(table)
-        self.suspended.hasten()
+        self.suspended.reloaded()
 
     def hasten(self) -> None:
         """An operator wants everything tried now, next hops in trouble as well."""

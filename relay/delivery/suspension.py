@@ -28,13 +28,15 @@ CHUNK = 100  # entries expired at a time
 
 
 class Suspended:
-    """records: lane -> condition, oldest first; away: the same of those that wait for their probe on disk."""
+    """records: lane -> condition, oldest first; away: the same of those that wait for their probe on disk;
+    mixed: suspended since before a reload, so what waits in them may go another way now."""
 
     def __init__(self, tools: Tools, revive: Callable[[str, Condition], Lane]) -> None:
         """revive: make the lane again, in the given condition."""
         self.records: dict[str, Condition] = {}
         self.probing: dict[str, Condition] = {}
         self.away: dict[str, Condition] = {}
+        self.mixed: set[str] = set()
         self._tools = tools
         self._revive = revive
         self._due: list[tuple[float, str]] = []
@@ -66,10 +68,11 @@ class Suspended:
         """The queue offers a lane that was away: its probe is due."""
         condition = self.away.pop(name)
         self.probing[name] = condition
-        self._revive(name, step(condition, Event.DUE, self._tools.clock.monotonic())).probe()
+        self._begin(name, condition, self._tools.clock.monotonic())
 
     def remove(self, name: str) -> None:
         """It works again, or is not needed any more. Idempotent."""
+        self.mixed.discard(name)
         condition = self.probing.pop(name, None) or self.records.pop(name, None)
         if condition is not None and condition.trouble is not None:
             self._tools.events.lane_resumed(name, condition.trouble.reason)
@@ -116,7 +119,42 @@ class Suspended:
             self.remove(name)
             self._tools.queue.unclaim(name)
         else:
-            self._revive(name, step(condition, Event.DUE, now)).probe()
+            self._begin(name, condition, now)
+
+    def _begin(self, name: str, condition: Condition, now: float) -> None:
+        lane = self._revive(name, step(condition, Event.DUE, now))
+        if name in self.mixed and not lane.gone:
+            self._sort(name)
+        lane.probe()
+
+    # --- what goes another way since a reload
+
+    def reloaded(self) -> None:
+        """Another configuration: each lane is probed now, and what goes another way leaves it, even while its
+        next hop stays in trouble."""
+        self.mixed.update(self.records, self.probing, self.away)
+        self.hasten()
+
+    def _sort(self, name: str) -> None:
+        """Take what is due, send on what belongs to other lanes, and put the rest back."""
+        tools = self._tools
+        room = min(CHUNK, tools.room(True))
+        if room > 0 and not tools.stopping:
+            tools.settling.held += room
+            tools.queue.take(name, room).add_done_callback(partial(self._sorted, name, room))
+
+    def _sorted(self, name: str, room: int, future: Future[list[Entry]]) -> None:
+        tools = self._tools
+        entries = [] if future.cancelled() or future.exception() is not None else future.result()
+        tools.settling.held -= room - len(entries)
+        ways = [
+            {tools.table.lane(entry.sender, recipient.address) for recipient in entry.recipients}
+            for entry in entries
+        ]
+        for entry, others in zip(entries, ways, strict=True):
+            tools.settling.give_back(entry, None if name in others else min(others))
+        if len(entries) == room and not any(name in others for others in ways):
+            self._sort(name)
 
     def _announce(self, name: str, condition: Condition) -> None:
         trouble = condition.trouble
@@ -135,6 +173,7 @@ class Suspended:
         if len(self.away) > tools.bounds.away:
             forgotten = next(iter(self.away))
             del self.away[forgotten]
+            self.mixed.discard(forgotten)
             tools.events.lane_forgotten(forgotten)
 
     def _expire(self, name: str, route: str, trouble: Trouble, probes: int, lane: Lane) -> None:

@@ -6,25 +6,11 @@ import asyncio
 import gc
 
 from fakes.delivery import refused
-from fakes.delivery_world import LANE, World
+from fakes.delivery_world import World
 
 from relay.config.model import Config, Retry
 from relay.delivery.lane import Lane
 from relay.delivery.tools import Bounds
-
-
-async def test_nothing_is_taken_from_disk_before_a_connection_stands() -> None:
-    """A lane that wakes up while its next hop is down writes no row."""
-    world = World()
-    world.hop.down = refused()
-    world.queue.admit = lambda lane: False
-    for _ in range(10):
-        world.queue.submit(LANE)
-    await world.settle_down()
-    assert (world.state()["state"], world.queue.takes, world.queue.settled) == ("suspended", [], [])
-    world.hop.down = None
-    await world.pass_time(10)
-    assert len(world.hop.arrived) == 10
 
 
 async def test_few_lanes_come_into_memory_in_one_turn_of_the_loop() -> None:

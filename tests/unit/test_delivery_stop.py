@@ -89,6 +89,39 @@ async def test_after_a_reload_entries_move_to_the_lane_they_now_belong_to() -> N
     assert {(move["lane"], move["counted"]) for move in moved} == {("mx:smart.example", False)}
 
 
+async def test_mail_leaves_a_lane_whose_next_hop_stays_down_after_a_reload() -> None:
+    """That is what a new route is mostly for. What belongs to the lane stays, and no attempt is counted."""
+    world = World()
+    world.hop.down = refused()
+    for _ in range(250):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    assert not [keywords for _, _, keywords in world.queue.settled if keywords["lane"]]
+    other = FakeTable()
+    other.routes = {"example.org": "mx:smart.example"}
+    world.scheduler.reload(Config(), other, world.resolver)
+    await world.pass_time(20)
+    moved = [(entry.id, keywords) for entry, _, keywords in world.queue.settled if keywords["lane"]]
+    assert {(move["lane"], move["counted"]) for _, move in moved} == {("mx:smart.example", False)}
+    assert len({entry for entry, _ in moved}) == 250
+    assert (len(world.queue.lanes[LANE]), len(world.queue.lanes["mx:smart.example"])) == (0, 250)
+    assert world.scheduler.suspended.mixed == set()
+
+
+async def test_what_belongs_to_a_suspended_lane_stays_after_a_reload() -> None:
+    world = World()
+    world.hop.down = refused()
+    for _ in range(3):
+        world.queue.submit(LANE)
+    await world.settle_down()
+    world.scheduler.reload(Config(), FakeTable(), world.resolver)
+    await world.pass_time(1)
+    assert {keywords["lane"] for _, _, keywords in world.queue.settled} == {None}
+    world.hop.down = None
+    await world.pass_time(10)
+    assert len(world.hop.arrived) == 3
+
+
 async def test_recipients_whose_ways_part_after_a_reload_are_each_sent_their_own_way() -> None:
     world = World()
     world.hop.down = refused()
