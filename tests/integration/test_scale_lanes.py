@@ -93,8 +93,8 @@ def test_mail_flows_beside_many_lanes_in_trouble(tmp_path: Path) -> None:
     print(f"peak {memory.highest / MB:.0f} MB resident")
     print(f"accepting again after {again:.2f} s, with few lanes {peers:.2f} s")
     assert memory.highest < 150 * MB
-    assert ratio < 1.5 or not FULL
-    assert scrapes[0] < 1.5 * scrapes[1] or not FULL
+    assert ratio < 2.0 or not FULL  # 1.2 to 1.3 where nobody else wants the machine
+    assert scrapes[0] < 2.0 * scrapes[1] or not FULL
     assert again < max(2.0, 1.5 * peers) or not FULL
 
 
