@@ -141,7 +141,8 @@ class Container:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._process.kill()
+        if self._process.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)  # to become another user undoes --kill-child
         self._process.wait(PATIENCE)
 
     def log(self) -> str:
