@@ -8,7 +8,7 @@ from zlib import crc32
 from mailqueue.entry import Accepted, Entry, Message
 from mailqueue.errors import QueueFailed
 from mailqueue.rows import MessageRow, entry_check, message_check, pack_recipients
-from mailqueue.schema import ENTRIES_BITS
+from mailqueue.schema import ENTRIES_BITS, NO_TEXT
 from mailqueue.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Accept:
     )
 
     def __init__(self, number: int, message: Message, size: int, done: Accepted | None) -> None:
-        """ValueError: no lanes, too many, one without recipients, text that UTF-8 has no bytes for."""
+        """ValueError: no lanes, too many, one without recipients or with U+FFFD in its name (that stands for
+        damage), text that UTF-8 has no bytes for."""
         if not 1 <= len(message.lanes) <= MOST_LANES:
             raise ValueError(f"a message has 1 to {MOST_LANES} lanes, not {len(message.lanes)}")
         self.id = number
@@ -71,6 +72,8 @@ class Accept:
         for lane, recipients in message.lanes.items():
             if not recipients:
                 raise ValueError(f"lane {lane} has no recipients")
+            if NO_TEXT in lane:
+                raise ValueError(f"lane {lane} has a name that is none")
             packed = pack_recipients(recipients)
             rows.append((number, lane, packed, entry_check(number, lane, message.sender, size, packed)))
             number += 1

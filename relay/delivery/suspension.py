@@ -144,9 +144,7 @@ class Suspended:
             tools.queue.take(name, room).add_done_callback(partial(self._sorted, name, room))
 
     def _sorted(self, name: str, room: int, future: Future[list[Entry]]) -> None:
-        tools = self._tools
-        entries = [] if future.cancelled() or future.exception() is not None else future.result()
-        tools.settling.held -= room - len(entries)
+        tools, entries = self._tools, self._leased(room, future)
         ways = [
             {tools.table.lane(entry.sender, recipient.address) for recipient in entry.recipients}
             for entry in entries
@@ -155,6 +153,12 @@ class Suspended:
             tools.settling.give_back(entry, None if name in others else min(others))
         if len(entries) == room and not any(name in others for others in ways):
             self._sort(name)
+
+    def _leased(self, room: int, future: Future[list[Entry]]) -> list[Entry]:
+        """What a take brought, with the places that it did not need given back."""
+        entries = [] if future.cancelled() or future.exception() is not None else future.result()
+        self._tools.settling.held -= room - len(entries)
+        return entries
 
     def _announce(self, name: str, condition: Condition) -> None:
         trouble = condition.trouble
@@ -195,10 +199,8 @@ class Suspended:
     def _taken(
         self, room: int, route: str, trouble: Trouble, probes: int, lane: Lane, future: Future[list[Entry]]
     ) -> None:
-        tools = self._tools
+        tools, entries = self._tools, self._leased(room, future)
         self._expiring.discard(lane.name)
-        entries = [] if future.cancelled() or future.exception() is not None else future.result()
-        tools.settling.held -= room - len(entries)
         now, retry, ages = tools.clock.time(), tools.settling.retry, tools.settling.ages
         for entry in entries:
             since = accepted_by_this_clock(entry, now)

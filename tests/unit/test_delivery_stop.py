@@ -71,12 +71,18 @@ async def test_stop_during_an_opening_leaves_nothing_open() -> None:
     assert world.queue.leased == 0
 
 
-async def test_after_a_reload_entries_move_to_the_lane_they_now_belong_to() -> None:
+async def suspended_with(messages: int) -> World:
+    """So many wait in LANE, whose next hop is down."""
     world = World()
     world.hop.down = refused()
-    for _ in range(30):
+    for _ in range(messages):
         world.queue.submit(LANE)
     await world.settle_down()
+    return world
+
+
+async def test_after_a_reload_entries_move_to_the_lane_they_now_belong_to() -> None:
+    world = await suspended_with(30)
     other = FakeTable()
     other.routes = {"example.org": "mx:smart.example"}
     other.gone = {LANE}
@@ -91,11 +97,7 @@ async def test_after_a_reload_entries_move_to_the_lane_they_now_belong_to() -> N
 
 async def test_mail_leaves_a_lane_whose_next_hop_stays_down_after_a_reload() -> None:
     """That is what a new route is mostly for. What belongs to the lane stays, and no attempt is counted."""
-    world = World()
-    world.hop.down = refused()
-    for _ in range(250):
-        world.queue.submit(LANE)
-    await world.settle_down()
+    world = await suspended_with(250)
     assert not [keywords for _, _, keywords in world.queue.settled if keywords["lane"]]
     other = FakeTable()
     other.routes = {"example.org": "mx:smart.example"}
@@ -109,11 +111,7 @@ async def test_mail_leaves_a_lane_whose_next_hop_stays_down_after_a_reload() -> 
 
 
 async def test_what_belongs_to_a_suspended_lane_stays_after_a_reload() -> None:
-    world = World()
-    world.hop.down = refused()
-    for _ in range(3):
-        world.queue.submit(LANE)
-    await world.settle_down()
+    world = await suspended_with(3)
     world.scheduler.reload(Config(), FakeTable(), world.resolver)
     await world.pass_time(1)
     assert {keywords["lane"] for _, _, keywords in world.queue.settled} == {None}

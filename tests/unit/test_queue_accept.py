@@ -204,6 +204,7 @@ async def test_an_entry_is_settled_once(tmp_path: Path) -> None:
         Message("a@b", {str(n): [Recipient("x")] for n in range(1001)}, b""),
         Message("a\udc80@b", {"lane": [Recipient("x")]}, b""),
         Message("a@b", {"lane": [Recipient("\udc80")]}, b""),
+        Message("a@b", {"mx:\ufffd.example": [Recipient("x")]}, b""),
     ],
 )
 async def test_what_is_no_message_is_refused_at_once(tmp_path: Path, wrong: Message) -> None:
